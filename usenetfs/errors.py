@@ -89,7 +89,7 @@ class NetworkError(UsenetfsError):
 
     error_code = "network"
     recoverable = True
-    retry_after = 5.0
+    retry_after: ClassVar[float | None] = 5.0
 
 
 class ConnectError(NetworkError):

@@ -1,0 +1,1 @@
+"""Programs that serve the project: checks, the demonstration, a private INN."""

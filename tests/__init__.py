@@ -1,0 +1,1 @@
+"""Tests of usenetfs; the folders mirror the package's."""
