@@ -1,0 +1,45 @@
+# What one does with this checkout. Everything but `clean` makes it ready first.
+.DEFAULT_GOAL := help
+SHELL := bash
+BIN := .venv/bin
+PYTHON := $(BIN)/python
+SOURCES := usenetfs tests scripts
+ARGS ?=
+
+.PHONY: help run test check lint format test-long fuzz ready clean
+
+help:              ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+ready:
+	@scripts/bootstrap.sh
+
+run: ready         ## show it working: server, filesystem, mount, real files in, everything read back
+	@$(PYTHON) -m scripts.demo $(ARGS)
+
+test: ready        ## the whole suite, a real INN and real mounts included (under 15 minutes)
+	@$(PYTHON) -m scripts.run_tests $(ARGS)
+
+check: lint        ## what CI runs: format, lint, types, layers, tests with coverage
+	@$(PYTHON) -m scripts.run_tests --coverage $(ARGS)
+
+lint: ready        ## format, lint, types, layers, dependencies, docs: everything but the tests
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(PYTHON) -m scripts.check_dependencies
+	$(PYTHON) -m scripts.check_components
+
+format: ready      ## let ruff put the code in shape
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+test-long: ready   ## the long campaigns that `make test` leaves out: 1 GB trees, more kills
+	@$(PYTHON) -m scripts.run_tests -m slow --timeout 1800 $(ARGS)
+
+fuzz: ready        ## the property tests with a hundred times the examples
+	@HYPOTHESIS_PROFILE=fuzz $(PYTHON) -m scripts.run_tests -m hypothesis --timeout 0 $(ARGS)
+
+clean:             ## forget the virtual environment and every cache
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* *.egg-info

@@ -1,0 +1,60 @@
+"""Every package that usenetfs declares is imported, and every package it imports is declared.
+
+A dependency that nothing uses is weight on every installation; one that is used and not declared
+works only by luck. Reads pyproject.toml and the imports of ``usenetfs/``.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+MODULE_OF = {
+    "prometheus-client": "prometheus_client",
+    "pydantic-settings": "pydantic_settings",
+    "zstandard": "zstandard",
+}
+"""Import name of a distribution, where it is not simply its name."""
+
+
+def main() -> int:
+    declared = {_module(requirement) for requirement in _requirements()}
+    imported = set(_imports(ROOT / "usenetfs")) - sys.stdlib_module_names - {"usenetfs"}
+    for module in sorted(declared - imported):
+        print(f"declared in pyproject.toml and never imported: {module}")
+    for module in sorted(imported - declared):
+        print(f"imported and not declared in pyproject.toml: {module}")
+    return int(declared != imported)
+
+
+def _requirements() -> list[str]:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    requirements: list[str] = settings["project"]["dependencies"]
+    return requirements
+
+
+def _module(requirement: str) -> str:
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert match is not None, requirement
+    name = match.group().lower()
+    return MODULE_OF.get(name, name)
+
+
+def _imports(folder: Path) -> Iterator[str]:
+    """Top-level names of all modules that the Python files under ``folder`` import."""
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                yield node.module.partition(".")[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Run the suite in parallel, with coverage if asked; the last line is pytest's summary.
+
+    python -m scripts.run_tests [--coverage] [pytest options…]
+
+Coverage is measured in the daemons and commands that the tests start as well, so it is combined
+and held against the floor in pyproject.toml after pytest has ended; pytest's summary line is then
+said again, because that is the line that a log is read for. The exit status is pytest's, or that of
+the coverage report if only the floor is missed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SUMMARY = re.compile(r"^=* ?(?:\d+ \w+,? ?)+.* in [\d.]+s.*$")
+WORKERS = "2"
+"""Two: what the machines that this has to run on have. Several tests measure time."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run pytest with ``arguments``; returns the exit status."""
+    with_coverage = "--coverage" in arguments
+    options = [argument for argument in arguments if argument != "--coverage"]
+    python = [sys.executable]
+    if with_coverage:
+        _coverage("erase")
+        python += ["-m", "coverage", "run"]
+    command = [*python, "-m", "pytest", "-n", WORKERS, "--dist", "loadfile", *options]
+    status, summary = _run(command)
+    if with_coverage:
+        _coverage("combine", "--quiet")
+        report = _coverage("report")
+        status = status or report
+    print(summary or "no summary: pytest did not finish", flush=True)
+    return status
+
+
+def _run(command: list[str]) -> tuple[int, str]:
+    """Run ``command``, passing its output on; its status and its last summary line."""
+    summary = ""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, errors="replace", env=environment
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if SUMMARY.match(line.strip()):
+                summary = line.strip()
+    return process.returncode, summary
+
+
+def _coverage(*arguments: str) -> int:
+    return subprocess.run(
+        [sys.executable, "-m", "coverage", *arguments], cwd=ROOT, check=False
+    ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
