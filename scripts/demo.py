@@ -1,0 +1,155 @@
+"""``make run``: the main job from end to end, on this machine alone, with figures.
+
+Starts the embedded news server, makes a filesystem on it, mounts it, copies a real tree and one
+large file in, syncs, drops every cache and remounts, reads everything back from the server and
+compares hashes. On a terminal the filesystem then stays mounted until Ctrl-C. Everything lives in a
+temporary directory that is gone afterwards. Exit status 0 only if every byte came back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from scripts.world import CommandError, Mount, ServerProcess, World, interrupted_by
+
+MB: Final = 1_000_000
+LARGE_FILE: Final = 210 * MB
+"""Random, so that neither compression nor deduplication flatters the figures."""
+NAME: Final = "demo"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it; 0 if everything came back, 1 with the reason otherwise, 130 when interrupted."""
+    parser = argparse.ArgumentParser(description="show usenetfs working on this machine")
+    parser.add_argument(
+        "--leave",
+        action="store_true",
+        help="end at once, even on a terminal (make run ARGS=--leave)",
+    )
+    stay = not parser.parse_args(arguments).leave and sys.stdin.isatty() and sys.stdout.isatty()
+    folder = Path(tempfile.mkdtemp(prefix="usenetfs-"))
+    try:
+        return _demonstrate(folder, stay=stay)
+    except (CommandError, TimeoutError) as error:
+        print(f"\nThat went wrong:\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _demonstrate(folder: Path, *, stay: bool) -> int:
+    source = folder / "source"
+    with ServerProcess(folder / "server") as server, World(folder, server.endpoint) as world:
+        _say(f"news server on {server.endpoint.host}:{server.endpoint.port}, in {folder}")
+        _make_source(source)
+        expected = _hashes(source)
+        world.run("init", NAME)
+        mount = world.mount(NAME)
+        _say(f"filesystem made and mounted on {mount.path}")
+        _copy_in(source, mount, expected)
+        mount.stop()
+        world.drop_cache()
+        mount.start()
+        _say("unmounted, every cache deleted, mounted again: now all of it is on the server alone")
+        came_back = _read_back(mount, expected)
+        print(world.run("status", NAME).stdout)
+        if stay:
+            _wait_for_ctrl_c(world, mount)
+        mount.stop()
+        _say(f"unmounted; the spool held {_size(server.spool) / MB:,.0f} MB of sealed articles")
+    return 0 if came_back else 1
+
+
+def _make_source(source: Path) -> None:
+    """The interpreter's standard library, pip beside it (some thousands of files), a large file."""
+    library = Path(sysconfig.get_path("stdlib"))
+    installed = shutil.ignore_patterns("site-packages", "dist-packages", "lib-dynload")
+    shutil.copytree(library, source / library.name, symlinks=True, ignore=installed)
+    shutil.copytree(Path(sysconfig.get_path("purelib")) / "pip", source / "pip", symlinks=True)
+    with (source / "large.bin").open("wb") as file:
+        for _ in range(LARGE_FILE // MB):
+            file.write(os.urandom(MB))
+
+
+def _hashes(top: Path) -> dict[str, bytes]:
+    """SHA-256 of each file below ``top`` (of a symbolic link: its target), by relative path."""
+    found = {}
+    for folder, _, names in os.walk(top):
+        for name in names:
+            path = Path(folder, name)
+            if path.is_symlink():
+                digest = b"-> " + os.fsencode(path.readlink())
+            else:
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").digest()
+            found[str(path.relative_to(top))] = digest
+    return found
+
+
+def _copy_in(source: Path, mount: Mount, expected: dict[str, bytes]) -> None:
+    size = _size(source)
+    started = time.monotonic()
+    subprocess.run(["cp", "-a", f"{source}/.", mount.path], check=True)
+    copied = time.monotonic()
+    _say(f"cp -a: {len(expected):,} files, {_rate(size, copied - started)}")
+    mount.sync()
+    _say(
+        f"sync: all of it posted and seen on the server, {_rate(size, time.monotonic() - started)}"
+    )
+
+
+def _read_back(mount: Mount, expected: dict[str, bytes]) -> bool:
+    started = time.monotonic()
+    actual = _hashes(mount.path)
+    _say(
+        f"read back: {len(actual):,} files, {_rate(_size(mount.path), time.monotonic() - started)}"
+    )
+    for path in sorted(expected.keys() | actual.keys()):
+        if expected.get(path) != actual.get(path):
+            print(f"  DIFFERS: {path}")
+    if actual == expected:
+        _say("every SHA-256 is the same as before")
+    return actual == expected
+
+
+def _wait_for_ctrl_c(world: World, mount: Mount) -> None:
+    print(f"It stays mounted on {mount.path}. Look around; Ctrl-C ends it. In another terminal:\n")
+    print(f"    export USENETFS_CONFIG={world.config_file} USENETFS_DATA_DIR={world.data_dir}")
+    print(f"    {Path(sys.executable).parent / 'usenetfs'} status --watch\n", flush=True)
+    with interrupted_by(signal.SIGINT, signal.SIGTERM) as event:
+        event.wait()
+    print()
+
+
+def _size(top: Path) -> int:
+    """Octets in the files below ``top``."""
+    return sum(
+        Path(folder, name).lstat().st_size for folder, _, names in os.walk(top) for name in names
+    )
+
+
+def _rate(size: int, seconds: float) -> str:
+    return f"{size / MB:,.0f} MB in {seconds:.1f} s ({size / MB / seconds:,.0f} MB/s)"
+
+
+def _say(text: str) -> None:
+    print(f"==> {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
