@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="end at once, even on a terminal (make run ARGS=--leave)",
     )
     stay = not parser.parse_args(arguments).leave and sys.stdin.isatty() and sys.stdout.isatty()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it cleans up, too
     folder = Path(tempfile.mkdtemp(prefix="usenetfs-"))
     try:
         return _demonstrate(folder, stay=stay)

@@ -152,7 +152,8 @@ class World:
             )
         except subprocess.TimeoutExpired as error:
             raise CommandError(
-                f"{' '.join(command)} took longer than {timeout:g} s\n{error.stdout!r}\n{error.stderr!r}"
+                f"{' '.join(command)} took longer than {timeout:g} s\n"
+                f"{error.stdout!r}\n{error.stderr!r}"
             ) from error
         if check and done.returncode != 0:
             raise CommandError(
