@@ -242,6 +242,12 @@ class ContainerError(IntegrityError):
     error_code = "container"
 
 
+class WrongArticleError(IntegrityError):
+    """An article opened, and is not the one that was wanted."""
+
+    error_code = "wrong_article"
+
+
 class DecompressionError(IntegrityError):
     error_code = "decompression"
 

@@ -1,0 +1,173 @@
+"""What the control API asks of the daemon, answered from its parts."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import trio
+
+import usenetfs
+from usenetfs import mounts
+from usenetfs.control.model import (
+    Amount,
+    CacheReport,
+    DropReport,
+    DurabilityReport,
+    QueueReport,
+    ServerReport,
+    StatusReport,
+    SyncReport,
+    UnmountReport,
+)
+from usenetfs.daemon.metrics import render_metrics
+from usenetfs.daemon.parts import Parts
+from usenetfs.daemon.speed import SpeedMeter
+from usenetfs.net.providers import ServerStatus
+from usenetfs.options import DaemonOptions
+from usenetfs.types import Durability
+
+
+class Facade:
+    """Answers for one mount."""
+
+    def __init__(self, options: DaemonOptions, parts: Parts) -> None:
+        self._options = options
+        self._parts = parts
+        self._started = time.monotonic()
+        self._state = "mounted"
+        self._upload = SpeedMeter(lambda: parts.uploader.counts.bytes_posted)
+        self._download = SpeedMeter(lambda: parts.fetcher.bytes_fetched)
+
+    async def measure(self) -> None:
+        """Sample the speeds until cancelled."""
+        while True:
+            await trio.sleep(1.0)
+            self._upload.sample()
+            self._download.sample()
+
+    async def status(self) -> StatusReport:
+        """Where everything stands. From counters: nothing is waited for."""
+        await trio.lowlevel.checkpoint()
+        parts, settings = self._parts, self._options.settings
+        totals = parts.index.inodes.totals()
+        upload = self._upload.report()
+        durability = _durability(parts)
+        pending = durability.staged.bytes + durability.posted.bytes
+        return StatusReport(
+            name=self._options.name,
+            state=self._state,
+            mountpoint=str(self._options.mountpoint),
+            read_only=self._options.read_only,
+            pid=os.getpid(),
+            version=usenetfs.__version__,
+            uptime=time.monotonic() - self._started,
+            files=totals.files,
+            directories=totals.directories,
+            bytes=totals.bytes,
+            block_size=parts.staged.block_size,
+            durability=durability,
+            staging_limit=settings.staging.max_size,
+            queues=self._queues(),
+            upload=upload,
+            download=self._download.report(),
+            time_left=_time_left(pending, upload.now),
+            servers=tuple(_server(status) for status in parts.providers.statuses()),
+            cache=await self.cache(),
+            recent_errors=parts.errors.list(),
+        )
+
+    def _queues(self) -> tuple[QueueReport, ...]:
+        uploader = self._parts.uploader
+        return (
+            QueueReport("packing", uploader.packing),
+            QueueReport("posting", uploader.counts.active_posts, uploader.posters),
+            QueueReport("checking", uploader.checker.waiting),
+            QueueReport("fetching", self._parts.fetcher.active),
+            QueueReport("writers waiting", self._parts.files.waiting_writers),
+        )
+
+    async def cache(self) -> CacheReport:
+        await trio.lowlevel.checkpoint()
+        stats, fetcher = self._parts.cache.stats(), self._parts.fetcher
+        return CacheReport(
+            bytes=stats.bytes,
+            max_bytes=self._options.settings.cache.max_size,
+            articles=stats.articles,
+            hits=stats.hits,
+            misses=stats.misses,
+            memory_bytes=fetcher.memory_used,
+            memory_max_bytes=self._options.settings.cache.memory_size,
+        )
+
+    async def metrics(self) -> str:
+        return render_metrics(await self.status())
+
+    async def sync(self) -> SyncReport:
+        """Return when everything written before the call was seen on the servers."""
+        started = time.monotonic()
+        self._parts.files.save()
+        await self._parts.uploader.sync()
+        return SyncReport(duration=time.monotonic() - started)
+
+    async def drop_cache(self) -> DropReport:
+        self._parts.fetcher.drop_memory()
+        before = self._parts.cache.stats()
+        await trio.to_thread.run_sync(self._parts.cache.drop_all)
+        return DropReport(articles=before.articles, bytes=before.bytes)
+
+    async def unmount(self, *, lazy: bool) -> UnmountReport:
+        """Drain unless ``lazy``, then unmount; the daemon ends when the kernel lets go."""
+        previous, self._state = self._state, "draining"
+        try:
+            if not lazy:
+                await self.sync()
+            self._state = "unmounting"
+            await trio.to_thread.run_sync(_unmount, self._options.mountpoint, lazy)
+        except BaseException:
+            self._state = previous
+            raise
+        durability = _durability(self._parts)
+        return UnmountReport(os.getpid(), durability.staged.bytes + durability.posted.bytes)
+
+
+def _unmount(mountpoint: Path, lazy: bool) -> None:
+    mounts.unmount(mountpoint, lazy=lazy)
+
+
+def _durability(parts: Parts) -> DurabilityReport:
+    totals = parts.index.durability_totals()
+
+    def amount(state: Durability) -> Amount:
+        found = totals[state]
+        return Amount(bytes=found.bytes, blocks=found.count)
+
+    return DurabilityReport(
+        staged=amount(Durability.STAGED),
+        posted=amount(Durability.POSTED),
+        seen=amount(Durability.SEEN),
+        verified=amount(Durability.VERIFIED),
+    )
+
+
+def _time_left(pending: int, speed: float) -> float | None:
+    if not pending:
+        return 0.0
+    return pending / speed if speed > 1024 else None
+
+
+def _server(status: ServerStatus) -> ServerReport:
+    return ServerReport(
+        name=status.name,
+        state=status.state,
+        health=status.health,
+        open=status.open,
+        busy=status.busy,
+        limit=status.limit,
+        latency_ms=None if status.latency is None else status.latency * 1000,
+        errors=status.errors,
+        last_error=status.last_error,
+        bytes_up=status.bytes_up,
+        bytes_down=status.bytes_down,
+    )

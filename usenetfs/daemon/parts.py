@@ -1,0 +1,175 @@
+"""Everything that makes up a mounted filesystem, made in order and closed in reverse.
+
+Layers appear here as plain objects; nothing is looked up anywhere else, and constructors get plain
+values (the settings are taken apart here).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+
+from usenetfs.article.keys import KeySet
+from usenetfs.article.newsgroups import GroupRule, NewsgroupChoice
+from usenetfs.config.models import Settings
+from usenetfs.config.servers import server_settings
+from usenetfs.daemon.recent_errors import RecentErrors
+from usenetfs.errors import ConfigurationError
+from usenetfs.fs.files import Files
+from usenetfs.fs.live_inodes import LiveInodes
+from usenetfs.fs.namespace import Namespace
+from usenetfs.fs.operations import Operations
+from usenetfs.index.index import Index
+from usenetfs.net.providers import ProviderSet
+from usenetfs.options import DaemonOptions
+from usenetfs.store.article_cache import ArticleCache
+from usenetfs.store.staging import Staging
+from usenetfs.transfer.content import BlockContent
+from usenetfs.transfer.fetcher import Fetcher, open_fetcher
+from usenetfs.transfer.freeing import Freer
+from usenetfs.transfer.post_check import CheckTimes
+from usenetfs.transfer.poster import Poster
+from usenetfs.transfer.prefetch import Prefetcher
+from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.transfer.upload import Uploader, UploadSettings
+from usenetfs.types import Codec
+
+READ_PATIENCE = 60.0
+"""Seconds that a read goes on asking while no server can be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The objects of one mounted filesystem."""
+
+    index: Index
+    providers: ProviderSet
+    cache: ArticleCache
+    staged: StagedBlocks
+    fetcher: Fetcher
+    uploader: Uploader
+    files: Files
+    operations: Operations
+    errors: RecentErrors
+
+
+@asynccontextmanager
+async def open_parts(options: DaemonOptions) -> AsyncIterator[Parts]:
+    """The parts, with the tasks of providers and fetcher running; nothing is uploaded yet."""
+    keys = KeySet.from_master(options.master_key, options.filesystem_id)
+    settings = options.settings
+    errors = RecentErrors()
+    providers = ProviderSet(server_settings(settings, options.passwords))
+    with (
+        Index.open(options.paths.index, directory_key=keys.directory_key) as index,
+        Staging(options.paths.staging, block_size=index.identity.block_size) as staging,
+        ArticleCache(
+            options.paths.articles,
+            max_bytes=settings.cache.max_size,
+            min_free_bytes=settings.cache.min_free,
+        ) as cache,
+    ):
+        async with (
+            trio.open_nursery() as nursery,
+            open_fetcher(
+                providers,
+                cache,
+                keys=keys,
+                filesystem_id=options.filesystem_id,
+                memory=settings.cache.memory_size,
+                patience=READ_PATIENCE,
+            ) as fetcher,
+        ):
+            await nursery.start(providers.run)
+            yield _wire(options, keys, index, staging, cache, providers, fetcher, errors, nursery)
+            nursery.cancel_scope.cancel()
+
+
+def _wire(
+    options: DaemonOptions,
+    keys: KeySet,
+    index: Index,
+    staging: Staging,
+    cache: ArticleCache,
+    providers: ProviderSet,
+    fetcher: Fetcher,
+    errors: RecentErrors,
+    nursery: trio.Nursery,
+) -> Parts:
+    settings = options.settings
+    block_size = index.identity.block_size
+    staged = StagedBlocks(index, staging, block_size=block_size, settle=settings.staging.settle)
+    content = BlockContent(index, staged, fetcher, block_size=block_size)
+    freer = Freer(index, staged)
+    poster = Poster(
+        providers,
+        keys=keys,
+        filesystem_id=options.filesystem_id,
+        groups=_newsgroups(settings),
+        new_attempt=index.new_attempt,
+    )
+    uploader = Uploader(
+        index,
+        staged,
+        content,
+        freer,
+        poster,
+        providers,
+        hash_key=keys.hash_key,
+        settings=_upload_settings(settings, providers),
+        report=errors.report,
+    )
+    inodes = LiveInodes(index)
+    files = Files(index, inodes, staged, content, freer, staging_limit=settings.staging.max_size)
+    operations = Operations(
+        index,
+        inodes,
+        Namespace(index, inodes, staged),
+        files,
+        staged,
+        Prefetcher(
+            index,
+            fetcher,
+            block_size=block_size,
+            window=max(4, settings.cache.memory_size // (4 * block_size)),
+            nursery=nursery,
+        ),
+        read_only=options.read_only,
+        writeback=options.writeback,
+        report=errors.report,
+    )
+    return Parts(index, providers, cache, staged, fetcher, uploader, files, operations, errors)
+
+
+def _newsgroups(settings: Settings) -> NewsgroupChoice:
+    if not settings.posting.groups:
+        raise ConfigurationError(
+            "no newsgroup to post to is configured",
+            hint='add to the configuration: [posting] groups = ["alt.binaries.test"]',
+        )
+    rules = [
+        GroupRule(
+            groups=rule.groups,
+            patterns=() if rule.pattern is None else (rule.pattern,),
+            min_size=rule.min_size,
+            max_size=rule.max_size,
+        )
+        for rule in settings.posting.rules
+    ]
+    return NewsgroupChoice(settings.posting.groups, rules)
+
+
+def _upload_settings(settings: Settings, providers: ProviderSet) -> UploadSettings:
+    upload = settings.upload
+    workers = upload.workers or min(8, os.cpu_count() or 1)
+    return UploadSettings(
+        codec=Codec[upload.codec.upper()],
+        level=upload.level,
+        workers=workers,
+        posters=min(upload.connections or providers.upload_connections, 64),
+        check=CheckTimes(first=upload.check_delay, deadline=upload.check_timeout),
+    )

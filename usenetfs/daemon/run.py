@@ -1,0 +1,133 @@
+"""From options to a mounted filesystem and back: start, serve, stop.
+
+The order of stopping matters. First the kernel lets go of the mount (so nothing new comes), then
+what is unsaved is saved and synced, then the workers are cancelled; what they had under way is in
+doubt and is looked for at the next start.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from typing import NoReturn
+
+import trio
+
+from usenetfs import mounts
+from usenetfs.control.app import serve_control
+from usenetfs.daemon.facade import Facade
+from usenetfs.daemon.memory import keep_large_buffers
+from usenetfs.daemon.parts import Parts, open_parts
+from usenetfs.errors import UsenetfsError
+from usenetfs.fs.mount import MountSession, mounted
+from usenetfs.options import DaemonOptions
+
+log = logging.getLogger("usenetfs.daemon")
+
+MAINTENANCE_INTERVAL = 2.0
+"""Seconds between two looks at the size of the index's log."""
+
+WAL_WORTH_IT = 4 << 20
+"""Bytes of log below which it is left alone."""
+
+
+def run_daemon(options: DaemonOptions) -> None:
+    """Mount, serve until unmounted, and take everything down. Blocks.
+
+    Raises typed errors; before ``options.ready`` is called nothing is mounted when it does.
+    """
+    keep_large_buffers()
+    try:
+        trio.run(_run, options, restrict_keyboard_interrupt_to_checkpoints=True)
+    except BaseExceptionGroup as group:
+        _raise_the_reason(group)
+
+
+def _raise_the_reason(group: BaseExceptionGroup[BaseException]) -> NoReturn:
+    """The one error that the user should hear of, out of a nursery's group."""
+    leaves: list[BaseException] = []
+
+    def collect(error: BaseException) -> None:
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                collect(inner)
+        else:
+            leaves.append(error)
+
+    collect(group)
+    typed = next((leaf for leaf in leaves if isinstance(leaf, UsenetfsError)), leaves[0])
+    raise typed from group
+
+
+async def _run(options: DaemonOptions) -> None:
+    async with open_parts(options) as parts:
+        facade = Facade(options, parts)
+        freed = await trio.to_thread.run_sync(parts.staged.sweep)
+        if freed:
+            log.info("%d bytes of staging that nothing refers to were freed", freed)
+        if not options.read_only:
+            await parts.files.delete_leftovers()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_maintain, parts)
+            nursery.start_soon(parts.files.save_regularly)
+            nursery.start_soon(facade.measure)
+            nursery.start_soon(parts.uploader.run)
+            await nursery.start(serve_control, facade, options.paths.control_socket)
+            await _serve(options, parts)
+            nursery.cancel_scope.cancel()
+
+
+async def _serve(options: DaemonOptions, parts: Parts) -> None:
+    """Mount and wait until somebody unmounts."""
+    async with (
+        mounted(
+            parts.operations,
+            options.mountpoint,
+            source=options.source,
+            allow_other=options.allow_other,
+            read_only=options.read_only,
+            debug=options.debug,
+        ) as session,
+        trio.open_nursery() as nursery,
+    ):
+        await nursery.start(_unmount_on_signal, session)
+        log.info("%s is mounted on %s", options.name, options.mountpoint)
+        options.ready()
+        await session.ended.wait()
+        nursery.cancel_scope.cancel()
+    if not options.read_only:
+        await parts.files.delete_leftovers()
+    await parts.files.sync_names()
+    log.info("%s is unmounted", options.name)
+
+
+async def _unmount_on_signal(
+    session: MountSession, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """SIGTERM, SIGINT, SIGHUP: unmount now; what is staged stays for the next time."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        task_status.started()
+        async for number in signals:
+            log.info("%s: unmounting", signal.Signals(number).name)
+            try:
+                await trio.to_thread.run_sync(_unmount_lazily, session)
+            except UsenetfsError as error:
+                log.warning("could not unmount: %s", error)
+
+
+def _unmount_lazily(session: MountSession) -> None:
+    mounts.unmount(session.mountpoint, lazy=True)
+
+
+async def _maintain(parts: Parts) -> None:
+    """Keep the index's log short: the long part in a thread, the short one here."""
+    while True:
+        await trio.sleep(MAINTENANCE_INTERVAL)
+        if parts.index.wal_size() < WAL_WORTH_IT:
+            continue
+        try:
+            await trio.to_thread.run_sync(parts.index.wal_checkpoint_step)
+            parts.index.wal_checkpoint_inline()
+        except UsenetfsError as error:
+            log.warning("the index's log could not be shortened: %s; tried again", error)
+            parts.errors.report(error)

@@ -1,0 +1,205 @@
+"""File contents: what reading, writing, cutting, syncing and deleting a file mean.
+
+:class:`Files` joins a file's attributes (:class:`LiveInodes`) with its bytes (``transfer``). A
+write touches the staging files and memory, nothing else; :meth:`Files.save` writes rows and
+attributes of what changed to the index in **one** transaction, so that no crash separates a size
+from its bytes.
+
+When saving happens: at close, at fsync, before a rename, every :data:`SAVE_INTERVAL`, and when much
+has gathered.
+
+Back-pressure: while staging is over its limit, a write waits until uploads have freed space. Reads
+never wait for that.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import stat
+import time
+from dataclasses import replace
+
+import pyfuse3
+import trio
+
+from usenetfs.errors import UsenetfsError
+from usenetfs.fs.live_inodes import LiveInodes
+from usenetfs.index.index import Index
+from usenetfs.index.inodes import Inode
+from usenetfs.transfer.content import BlockContent
+from usenetfs.transfer.freeing import Freer
+from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.types import BlockNumber, InodeId, Lane
+
+log = logging.getLogger("usenetfs.fs")
+
+SAVE_INTERVAL = 0.5
+"""Seconds after which a change is in the index at the latest (not yet synced to the disk)."""
+
+MAX_UNSAVED = 2048
+"""Unsaved blocks and inodes that a write saves at once instead of waiting for the interval."""
+
+DELETE_BATCH = 4096
+"""Block rows deleted between two chances for other work."""
+
+MAX_BLOCKS = 1 << 31
+"""Blocks of the longest file: 1.5 EB with the default block size."""
+
+
+class Files:
+    """``staging_limit``: bytes of staging above which writes wait."""
+
+    def __init__(
+        self,
+        index: Index,
+        inodes: LiveInodes,
+        staged: StagedBlocks,
+        content: BlockContent,
+        freer: Freer,
+        *,
+        staging_limit: int,
+    ) -> None:
+        self._index = index
+        self._inodes = inodes
+        self._staged = staged
+        self._content = content
+        self._freer = freer
+        self._staging_limit = staging_limit
+        self.max_size = MAX_BLOCKS * staged.block_size
+        self.waiting_writers = 0
+        """Writes held back because staging is full."""
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    async def read(
+        self, inode: InodeId, offset: int, length: int, *, lane: Lane = Lane.READER
+    ) -> bytes | bytearray | memoryview:
+        """Bytes of the file from ``offset``, at most ``length``, fewer at its end."""
+        length = min(length, self._inodes.get(inode).size - offset)
+        if length <= 0:
+            return b""
+        self._inodes.accessed(inode)
+        return await self._content.read(inode, offset, length, lane=lane)
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    async def write(self, inode: InodeId, offset: int, data: bytes) -> int:
+        """Write all of ``data``; returns its length."""
+        end = offset + len(data)
+        if end > self.max_size:
+            raise pyfuse3.FUSEError(errno.EFBIG)
+        if self._staged.usage() > self._staging_limit:
+            await self._wait_for_room()
+        self._staged.write(inode, offset, data)
+        row = self._inodes.get(inode)
+        now = time.time_ns()
+        self._inodes.change(replace(row, size=max(row.size, end), mtime_ns=now, ctime_ns=now))
+        if self._staged.unsaved + self._inodes.unsaved > MAX_UNSAVED:
+            self.save()
+        return len(data)
+
+    async def _wait_for_room(self) -> None:
+        self.waiting_writers += 1
+        try:
+            while self._staged.usage() > self._staging_limit:
+                self.save()
+                self._staged.force()
+                await self._freer.freed.wait_at_most(1.0)
+        finally:
+            self.waiting_writers -= 1
+
+    def resize(self, inode: InodeId, size: int) -> None:
+        """Cut the file or extend it with zeros, and set its times."""
+        if size > self.max_size:
+            raise pyfuse3.FUSEError(errno.EFBIG)
+        row = self._inodes.get(inode)
+        if stat.S_ISDIR(row.mode):
+            raise pyfuse3.FUSEError(errno.EISDIR)
+        if not stat.S_ISREG(row.mode):
+            raise pyfuse3.FUSEError(errno.EINVAL)
+        now = time.time_ns()
+        resized = replace(row, size=size, mtime_ns=now, ctime_ns=now)
+        if size >= row.size:
+            self._inodes.change(resized)
+            return
+        with self._index.transaction():
+            self._staged.cut(inode, size)
+            self._cut_block_map(inode, size)
+            blocks = self._staged.save(inode)
+            self._index.inodes.update(resized)
+        self._staged.saved(blocks)
+        self._inodes.written(resized)
+        self._staged.cut_files(inode, size)
+
+    def _cut_block_map(self, inode: InodeId, size: int) -> None:
+        number, keep = divmod(size, self._staged.block_size)
+        first_gone = BlockNumber(number + (keep > 0))
+        while self._index.blocks.delete_from(inode, first_gone, DELETE_BATCH):
+            continue
+        edge = self._index.blocks.get(inode, BlockNumber(number)) if keep else None
+        if edge is not None and edge.length > keep:
+            self._index.blocks.set_length(inode, BlockNumber(number), keep)
+
+    # --- saving ----------------------------------------------------------------------------------
+
+    def save(self, inode: InodeId | None = None) -> None:
+        """Commit unsaved rows and attributes of one file, or of all."""
+        if inode is None:
+            if not self._staged.unsaved and not self._inodes.unsaved:
+                return
+        elif not self._inodes.is_unsaved(inode):
+            return
+        with self._index.transaction():
+            blocks = self._staged.save(inode)
+            rows = self._inodes.save(inode)
+        self._staged.saved(blocks)
+        self._inodes.written(*rows)
+
+    async def save_regularly(self) -> None:
+        """Save what changed, every interval, until cancelled."""
+        while True:
+            await trio.sleep(SAVE_INTERVAL)
+            try:
+                self.save()
+            except UsenetfsError as error:
+                log.warning("changes could not be saved: %s; it is tried again", error)
+
+    async def sync(self, inode: InodeId) -> None:
+        """After it returns, the file as it is now survives a power cut."""
+        self.save(inode)
+        await trio.to_thread.run_sync(self._staged.sync_files, inode)
+        await trio.to_thread.run_sync(self._index.sync)
+
+    async def sync_names(self) -> None:
+        """After it returns, all names as they are now survive a power cut."""
+        self.save()
+        await trio.to_thread.run_sync(self._index.sync)
+
+    # --- deleting --------------------------------------------------------------------------------
+
+    async def delete_if_unneeded(self, row: Inode) -> None:
+        """Delete an inode once it has no name and nobody needs it."""
+        if row.nlink == 0 and not self._inodes.needed(row.id):
+            await self.delete(row.id)
+
+    async def delete(self, inode: InodeId) -> None:
+        """Drop everything of an inode without names, in batches that let others work."""
+        with self._index.transaction():
+            self._staged.forget_inode(inode)
+        while True:
+            with self._index.transaction():
+                deleted = self._index.blocks.delete_from(inode, BlockNumber(0), DELETE_BATCH)
+                if deleted < DELETE_BATCH:
+                    self._index.inodes.delete(inode)
+            if deleted < DELETE_BATCH:
+                break
+            await trio.lowlevel.checkpoint()
+        self._inodes.gone(inode)
+        self._staged.remove_files(inode)
+
+    async def delete_leftovers(self) -> None:
+        """Delete what was unlinked and still open when the filesystem was last used."""
+        while leftovers := self._index.inodes.unlinked(1000):
+            for inode in leftovers:
+                await self.delete(inode)

@@ -1,0 +1,44 @@
+"""The seam where errors become errnos.
+
+pyfuse3 knows one exception; any other ends its loop and leaves the caller hanging (measured). So
+every handler is wrapped: a typed error is translated, anything else is logged once, reported, and
+answered with EIO, and the mount lives on.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+import pyfuse3
+
+from usenetfs.errors import UsenetfsError
+from usenetfs.fs.errno import errno_of
+
+log = logging.getLogger("usenetfs.fs")
+
+Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
+
+
+def guarded(handler: Handler) -> Handler:
+    """Wrap a method of an object that has ``report(error)``, a call that takes UsenetfsErrors."""
+
+    @functools.wraps(handler)
+    async def guard(self: Any, *arguments: Any, **named: Any) -> Any:
+        try:
+            return await handler(self, *arguments, **named)
+        except pyfuse3.FUSEError:
+            raise
+        except UsenetfsError as error:
+            log.warning("%s failed: %s", handler.__name__, error)
+            self.report(error)
+            raise pyfuse3.FUSEError(errno_of(error)) from error
+        except Exception as error:
+            log.exception("a fault of usenetfs in %s", handler.__name__)
+            self.report(UsenetfsError(f"internal error in {handler.__name__}: {error!r}"))
+            raise pyfuse3.FUSEError(errno.EIO) from error
+
+    return cast(Handler, guard)

@@ -1,0 +1,134 @@
+"""Inodes as they are now: the index's rows, and newer attributes not yet written to it.
+
+Attributes change with every write, so they are kept here and saved together with the staged rows
+(see ``files.py``); changes of names are written at once, in the transaction that makes them.
+
+:class:`LiveInodes` also counts who needs an inode beyond its names: the kernel's lookups and open
+files. When the last link is gone and nobody needs it, it may be deleted.
+
+Everything here is synchronous and runs on the event-loop thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections import Counter
+from dataclasses import replace
+
+import pyfuse3
+from cachetools import LRUCache
+
+from usenetfs.index.index import Index
+from usenetfs.index.inodes import Inode
+from usenetfs.types import InodeId
+
+RELATIME_NS = 24 * 3600 * 1_000_000_000
+"""Under relatime an access time older than this is renewed in any case, as the kernel does."""
+
+
+class LiveInodes:
+    """``capacity``: rows kept in memory that need no saving."""
+
+    def __init__(self, index: Index, *, capacity: int = 16_384) -> None:
+        self._index = index
+        self._rows: LRUCache[InodeId, Inode] = LRUCache(capacity)
+        self._unsaved: dict[InodeId, Inode] = {}
+        self._lookups: Counter[InodeId] = Counter()
+        self._open: Counter[InodeId] = Counter()
+
+    def __repr__(self) -> str:
+        return (
+            f"<LiveInodes cached={len(self._rows)} unsaved={len(self._unsaved)} "
+            f"known to the kernel={len(self._lookups)} open={len(self._open)}>"
+        )
+
+    # --- rows ------------------------------------------------------------------------------------
+
+    def get(self, inode: InodeId) -> Inode:
+        """The inode as it is now; FUSEError(ENOENT) if there is none."""
+        row = self._unsaved.get(inode) or self._rows.get(inode)
+        if row is None:
+            row = self._index.inodes.get(inode)
+            if row is None:
+                raise pyfuse3.FUSEError(errno.ENOENT)
+            self._rows[inode] = row
+        return row
+
+    def change(self, row: Inode) -> None:
+        """These are the inode's attributes from now on; saved later."""
+        self._unsaved[row.id] = row
+
+    def written(self, *rows: Inode) -> None:
+        """These rows are committed: they are what the index says."""
+        for row in rows:
+            self._unsaved.pop(row.id, None)
+            self._rows[row.id] = row
+
+    def know(self, row: Inode) -> None:
+        """Remember a row just read from the index, unless a newer one is here."""
+        if row.id not in self._unsaved and row.id not in self._rows:
+            self._rows[row.id] = row
+
+    @property
+    def unsaved(self) -> int:
+        return len(self._unsaved)
+
+    def save(self, inode: InodeId | None = None) -> list[Inode]:
+        """Write unsaved attributes (of one inode, or all) inside the caller's transaction.
+
+        Returns the rows, for :meth:`written` once it is committed.
+        """
+        if inode is None:
+            rows = list(self._unsaved.values())
+        else:
+            row = self._unsaved.get(inode)
+            rows = [] if row is None else [row]
+        for row in rows:
+            self._index.inodes.update(row)
+        return rows
+
+    def is_unsaved(self, inode: InodeId) -> bool:
+        return inode in self._unsaved
+
+    def gone(self, inode: InodeId) -> None:
+        """The inode is deleted."""
+        self._unsaved.pop(inode, None)
+        self._rows.pop(inode, None)
+
+    def accessed(self, inode: InodeId) -> None:
+        """Somebody read it: renew the access time under relatime."""
+        row = self.get(inode)
+        now = time.time_ns()
+        if (
+            row.atime_ns <= row.mtime_ns
+            or row.atime_ns <= row.ctime_ns
+            or (now - row.atime_ns > RELATIME_NS)
+        ):
+            self.change(replace(row, atime_ns=now))
+
+    # --- who needs it ----------------------------------------------------------------------------
+
+    def looked_up(self, inode: InodeId) -> None:
+        """The kernel was told of the inode once more."""
+        self._lookups[inode] += 1
+
+    def forgotten(self, inode: InodeId, count: int) -> None:
+        """The kernel forgets ``count`` of its lookups."""
+        left = self._lookups[inode] - count
+        if left > 0:
+            self._lookups[inode] = left
+        else:
+            del self._lookups[inode]
+
+    def opened(self, inode: InodeId) -> None:
+        self._open[inode] += 1
+
+    def closed(self, inode: InodeId) -> None:
+        self._open[inode] -= 1
+        if not self._open[inode]:
+            del self._open[inode]
+
+    def needed(self, inode: InodeId) -> bool:
+        """Whether the kernel or an open file still refers to it."""
+        return inode in self._lookups or inode in self._open

@@ -1,0 +1,95 @@
+"""The kernel's side of the mount: pyfuse3's session from init to close.
+
+pyfuse3 keeps its session in module globals, so a process has one mount. What can go wrong before
+the mount is usable leaves as MountError.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyfuse3
+import trio
+
+from usenetfs.errors import MountError
+from usenetfs.fs.operations import Operations
+
+log = logging.getLogger("usenetfs.fs")
+
+MAX_TASKS = 512
+"""Requests of the kernel in work at once. A waiting read holds one, so many are needed."""
+
+PROBE_TIMEOUT = 30.0
+"""Seconds that a new mount may take to answer its first request."""
+
+
+@dataclass(slots=True)
+class MountSession:
+    """A live mount. ``ended`` fires when the kernel has let go of it, however that came about."""
+
+    mountpoint: Path
+    ended: trio.Event
+
+
+@asynccontextmanager
+async def mounted(
+    operations: Operations,
+    mountpoint: Path,
+    *,
+    source: str,
+    allow_other: bool,
+    read_only: bool,
+    debug: bool,
+) -> AsyncIterator[MountSession]:
+    """Mount; inside the block the mount answers. Afterwards it is gone.
+
+    Raises MountError if the kernel refuses or does not answer.
+    """
+    options = {
+        *(option for option in pyfuse3.default_options),
+        "default_permissions",
+        f"fsname={source}",
+        "subtype=usenetfs",
+    }
+    if allow_other:
+        options.add("allow_other")
+    if read_only:
+        options.add("ro")
+    if debug:
+        options.add("debug")
+    try:
+        pyfuse3.init(operations, os.fspath(mountpoint), options)
+    except RuntimeError as error:
+        raise MountError(
+            f"the kernel refused to mount on {mountpoint}: {error}",
+            hint="usually /dev/fuse or fusermount3 is missing or not allowed here",
+        ) from error
+    try:
+        session = MountSession(mountpoint, trio.Event())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_serve, session)
+            await _probe(mountpoint)
+            yield session
+            nursery.cancel_scope.cancel()
+    finally:
+        pyfuse3.close(unmount=True)
+
+
+async def _serve(session: MountSession) -> None:
+    try:
+        await pyfuse3.main(max_tasks=MAX_TASKS)
+    finally:
+        session.ended.set()
+
+
+async def _probe(mountpoint: Path) -> None:
+    """Ask the mount for its root, from a thread: an answer means that it works."""
+    with trio.move_on_after(PROBE_TIMEOUT):
+        await trio.to_thread.run_sync(os.statvfs, mountpoint, abandon_on_cancel=True)
+        return
+    raise MountError(f"the mount on {mountpoint} does not answer")

@@ -1,0 +1,397 @@
+"""FUSE operations: arguments in, one or two calls, an answer out.
+
+What names mean is in ``namespace.py``, what contents mean in ``files.py``; here are the kernel's
+conventions: lookup counts, handles, attributes with their timeouts, flags.
+
+Only this mount changes the filesystem, and every change comes through the kernel, so the kernel may
+keep attributes, names and pages for as long as it likes (:data:`TIMEOUT`).
+
+Handlers that await nothing run from start to end without anybody in between: that is the locking.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pyfuse3
+
+from usenetfs.errors import UsenetfsError
+from usenetfs.fs.files import Files
+from usenetfs.fs.guard import guarded
+from usenetfs.fs.handles import Handles, OpenDirectory, OpenFile
+from usenetfs.fs.live_inodes import LiveInodes
+from usenetfs.fs.namespace import NAME_MAX, Namespace, Owner
+from usenetfs.index.index import Index
+from usenetfs.index.inodes import Inode
+from usenetfs.transfer.prefetch import Prefetcher
+from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.types import InodeId
+
+TIMEOUT = 3600.0
+"""Seconds that the kernel may keep attributes and names without asking."""
+
+PAGE = 4096
+READDIR_BATCH = 256
+XATTR_NAME_MAX = 255
+XATTR_SIZE_MAX = 65_536
+
+PRETENDED_FREE = 1 << 50
+"""Bytes that statfs calls free: Usenet has no quota to ask for, and programs want a number."""
+
+WRITE_FLAGS = os.O_WRONLY | os.O_RDWR
+
+
+class Operations(pyfuse3.Operations):
+    """One mounted filesystem, as the kernel sees it."""
+
+    supports_dot_lookup = True
+    enable_acl = False
+
+    def __init__(
+        self,
+        index: Index,
+        inodes: LiveInodes,
+        namespace: Namespace,
+        files: Files,
+        staged: StagedBlocks,
+        prefetcher: Prefetcher,
+        *,
+        read_only: bool,
+        writeback: bool,
+        report: Callable[[UsenetfsError], None],
+    ) -> None:
+        super().__init__()
+        self.enable_writeback_cache = writeback
+        self.report = report
+        self._index = index
+        self._inodes = inodes
+        self._namespace = namespace
+        self._files = files
+        self._staged = staged
+        self._prefetcher = prefetcher
+        self._read_only = read_only
+        self._handles = Handles()
+
+    def __repr__(self) -> str:
+        return f"<Operations {self._handles!r} {self._inodes!r}>"
+
+    # --- names -----------------------------------------------------------------------------------
+
+    @guarded
+    async def lookup(
+        self, parent_inode: InodeId, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        row = self._namespace.lookup(parent_inode, name)
+        if row is None:
+            return _no_entry()
+        return self._entry(row)
+
+    @guarded
+    async def forget(self, inode_list: Sequence[tuple[InodeId, int]]) -> None:
+        for inode, count in inode_list:
+            self._inodes.forgotten(inode, count)
+            if not self._inodes.needed(inode) and not self._read_only:
+                row = self._inodes.get(inode)
+                await self._files.delete_if_unneeded(row)
+
+    @guarded
+    async def mknod(
+        self, parent_inode: InodeId, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return self._entry(
+            self._namespace.make(parent_inode, name, _masked(mode, ctx), _owner(ctx), rdev=rdev)
+        )
+
+    @guarded
+    async def mkdir(
+        self, parent_inode: InodeId, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        mode = stat.S_IFDIR | stat.S_IMODE(_masked(mode, ctx))
+        return self._entry(self._namespace.make(parent_inode, name, mode, _owner(ctx)))
+
+    @guarded
+    async def symlink(
+        self, parent_inode: InodeId, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return self._entry(self._namespace.symlink(parent_inode, name, target, _owner(ctx)))
+
+    @guarded
+    async def link(
+        self,
+        inode: InodeId,
+        new_parent_inode: InodeId,
+        new_name: bytes,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        return self._entry(self._namespace.link(inode, new_parent_inode, new_name))
+
+    @guarded
+    async def unlink(self, parent_inode: InodeId, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._files.delete_if_unneeded(self._namespace.unlink(parent_inode, name))
+
+    @guarded
+    async def rmdir(self, parent_inode: InodeId, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._files.delete_if_unneeded(self._namespace.rmdir(parent_inode, name))
+
+    @guarded
+    async def rename(
+        self,
+        parent_inode_old: InodeId,
+        name_old: bytes,
+        parent_inode_new: InodeId,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        if flags == pyfuse3.RENAME_EXCHANGE:
+            self._namespace.exchange(parent_inode_old, name_old, parent_inode_new, name_new)
+            return
+        if flags & ~pyfuse3.RENAME_NOREPLACE:
+            raise pyfuse3.FUSEError(errno.EINVAL)
+        replaced = self._namespace.rename(
+            parent_inode_old,
+            name_old,
+            parent_inode_new,
+            name_new,
+            replace_existing=not flags,
+        )
+        if replaced is not None:
+            await self._files.delete_if_unneeded(replaced)
+
+    @guarded
+    async def readlink(self, inode: InodeId, ctx: pyfuse3.RequestContext) -> bytes:
+        target = self._index.symlinks.get(inode)
+        if target is None:
+            raise pyfuse3.FUSEError(errno.EINVAL)
+        return target
+
+    # --- attributes ------------------------------------------------------------------------------
+
+    @guarded
+    async def getattr(self, inode: InodeId, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return self._attributes(self._inodes.get(inode))
+
+    @guarded
+    async def setattr(
+        self,
+        inode: InodeId,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        if fields.update_size:
+            self._files.resize(inode, attr.st_size)
+        row = self._inodes.get(inode)
+        changed = replace(
+            row,
+            mode=stat.S_IFMT(row.mode) | stat.S_IMODE(attr.st_mode)
+            if fields.update_mode
+            else row.mode,
+            uid=attr.st_uid if fields.update_uid else row.uid,
+            gid=attr.st_gid if fields.update_gid else row.gid,
+            atime_ns=attr.st_atime_ns if fields.update_atime else row.atime_ns,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else row.mtime_ns,
+            ctime_ns=attr.st_ctime_ns if fields.update_ctime else time.time_ns(),
+        )
+        self._inodes.change(changed)
+        return self._attributes(changed)
+
+    @guarded
+    async def getxattr(self, inode: InodeId, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        # The kernel asks for security.capability before every write, so this is a hot path.
+        value = self._index.xattrs.get(inode, name)
+        if value is None:
+            raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+        return value
+
+    @guarded
+    async def setxattr(
+        self, inode: InodeId, name: bytes, value: bytes, ctx: pyfuse3.RequestContext
+    ) -> None:
+        if name.startswith(b"system."):
+            raise pyfuse3.FUSEError(errno.ENOTSUP)
+        if len(name) > XATTR_NAME_MAX:
+            raise pyfuse3.FUSEError(errno.ERANGE)
+        if len(value) > XATTR_SIZE_MAX:
+            raise pyfuse3.FUSEError(errno.E2BIG)
+        changed = replace(self._inodes.get(inode), ctime_ns=time.time_ns())
+        with self._index.transaction():
+            self._index.xattrs.set(inode, name, bytes(value))
+        self._inodes.change(changed)
+
+    @guarded
+    async def listxattr(self, inode: InodeId, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
+        return self._index.xattrs.list(inode)
+
+    @guarded
+    async def removexattr(self, inode: InodeId, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        changed = replace(self._inodes.get(inode), ctime_ns=time.time_ns())
+        with self._index.transaction():
+            removed = self._index.xattrs.remove(inode, name)
+        if not removed:
+            raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+        self._inodes.change(changed)
+
+    # --- files -----------------------------------------------------------------------------------
+
+    @guarded
+    async def create(
+        self, parent_inode: InodeId, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        mode = stat.S_IFREG | stat.S_IMODE(_masked(mode, ctx))
+        row = self._namespace.make(parent_inode, name, mode, _owner(ctx))
+        opened = self._open(row.id, flags)
+        return opened, self._entry(row)
+
+    @guarded
+    async def open(
+        self, inode: InodeId, flags: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.FileInfo:
+        self._inodes.get(inode)
+        if flags & os.O_TRUNC:
+            self._files.resize(inode, 0)
+        return self._open(inode, flags)
+
+    def _open(self, inode: InodeId, flags: int) -> pyfuse3.FileInfo:
+        writable = bool(flags & WRITE_FLAGS)
+        self._inodes.opened(inode)
+        if writable:
+            self._staged.opened(inode)
+        handle = self._handles.add(OpenFile(inode, writable, self._prefetcher.new_reader()))
+        return pyfuse3.FileInfo(fh=handle, keep_cache=True)
+
+    @guarded
+    async def read(self, fh: int, off: int, size: int) -> bytes | bytearray | memoryview:
+        opened = self._handles.file(fh)
+        length = self._inodes.get(opened.inode).size
+        if off < length:
+            self._prefetcher.noticed(opened.inode, opened.readahead, off, size, length)
+        return await self._files.read(opened.inode, off, size)
+
+    @guarded
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        return await self._files.write(self._handles.file(fh).inode, off, buf)
+
+    @guarded
+    async def flush(self, fh: int) -> None:
+        opened = self._handles.file(fh)
+        if opened.writable:
+            self._files.save(opened.inode)
+
+    @guarded
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self._files.sync(self._handles.file(fh).inode)
+
+    @guarded
+    async def release(self, fh: int) -> None:
+        opened = self._handles.remove(fh)
+        self._inodes.closed(opened.inode)
+        if isinstance(opened, OpenFile) and opened.writable:
+            self._files.save(opened.inode)
+            self._staged.closed(opened.inode)
+        if not self._inodes.needed(opened.inode) and not self._read_only:
+            await self._files.delete_if_unneeded(self._inodes.get(opened.inode))
+
+    # --- directories -----------------------------------------------------------------------------
+
+    @guarded
+    async def opendir(self, inode: InodeId, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:
+        self._inodes.get(inode)
+        self._inodes.opened(inode)
+        return self._handles.add(OpenDirectory(inode))
+
+    @guarded
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        directory = self._handles.directory(fh).inode
+        if not self._read_only:
+            self._inodes.accessed(directory)
+        for cookie, name in ((1, b"."), (2, b"..")):
+            row = self._namespace.lookup(directory, name) if start_id < cookie else None
+            if row is not None and not pyfuse3.readdir_reply(
+                token, pyfuse3.FileNameT(name), self._attributes(row), cookie
+            ):
+                return
+        after = max(start_id, 2)
+        while entries := self._namespace.list(directory, after, READDIR_BATCH):
+            for cookie, name, row in entries:
+                if not pyfuse3.readdir_reply(
+                    token, pyfuse3.FileNameT(name), self._attributes(row), cookie
+                ):
+                    return
+                self._inodes.looked_up(row.id)
+                after = cookie
+
+    @guarded
+    async def releasedir(self, fh: int) -> None:
+        opened = self._handles.remove(fh)
+        self._inodes.closed(opened.inode)
+        if not self._inodes.needed(opened.inode) and not self._read_only:
+            await self._files.delete_if_unneeded(self._inodes.get(opened.inode))
+
+    @guarded
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        await self._files.sync_names()
+
+    # --- the whole -------------------------------------------------------------------------------
+
+    @guarded
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        totals = self._index.inodes.totals()
+        used = -(-totals.bytes // PAGE)
+        answer = pyfuse3.StatvfsData()
+        answer.f_bsize = self._staged.block_size
+        answer.f_frsize = PAGE
+        answer.f_blocks = used + PRETENDED_FREE // PAGE
+        answer.f_bfree = answer.f_bavail = PRETENDED_FREE // PAGE
+        answer.f_files = totals.files + totals.directories + totals.others + (1 << 32)
+        answer.f_ffree = answer.f_favail = 1 << 32
+        answer.f_namemax = NAME_MAX
+        return answer
+
+    # --- answers ---------------------------------------------------------------------------------
+
+    def _entry(self, row: Inode) -> pyfuse3.EntryAttributes:
+        """The answer to a lookup, counted."""
+        self._inodes.looked_up(row.id)
+        return self._attributes(row)
+
+    def _attributes(self, row: Inode) -> pyfuse3.EntryAttributes:
+        answer = pyfuse3.EntryAttributes()
+        answer.st_ino = pyfuse3.InodeT(row.id)
+        answer.generation = 0
+        answer.entry_timeout = TIMEOUT
+        answer.attr_timeout = TIMEOUT
+        answer.st_mode = pyfuse3.ModeT(row.mode)
+        answer.st_nlink = row.nlink
+        answer.st_uid = row.uid
+        answer.st_gid = row.gid
+        answer.st_rdev = row.rdev
+        answer.st_size = row.size
+        answer.st_blksize = PAGE
+        answer.st_blocks = -(-row.size // 512)
+        answer.st_atime_ns = row.atime_ns
+        answer.st_mtime_ns = row.mtime_ns
+        answer.st_ctime_ns = row.ctime_ns
+        return answer
+
+
+def _no_entry() -> pyfuse3.EntryAttributes:
+    """A negative answer that the kernel may keep."""
+    answer = pyfuse3.EntryAttributes()
+    answer.st_ino = pyfuse3.InodeT(0)
+    answer.entry_timeout = TIMEOUT
+    return answer
+
+
+def _owner(ctx: pyfuse3.RequestContext) -> Owner:
+    return Owner(ctx.uid, ctx.gid)
+
+
+def _masked(mode: int, ctx: pyfuse3.RequestContext) -> int:
+    return mode & ~ctx.umask

@@ -1,0 +1,87 @@
+"""The content of a file's blocks, wherever its bytes are.
+
+A block's bytes come from staging, from the segment that the block map names, or from nowhere
+(zeros). :class:`BlockContent` puts them together, and after each wait looks again: while an
+article was on its way the block may have been written, cut, or moved to another segment.
+"""
+
+from __future__ import annotations
+
+from usenetfs.index.blocks import BlockLocation
+from usenetfs.index.index import Index
+from usenetfs.transfer.fetcher import Buffer, Fetcher
+from usenetfs.transfer.staged import HotBlock, StagedBlocks
+from usenetfs.types import BlockNumber, InodeId, Lane
+
+
+class BlockContent:
+    """Reads blocks. Beyond what was written, a block reads as zeros."""
+
+    def __init__(
+        self, index: Index, staged: StagedBlocks, fetcher: Fetcher, *, block_size: int
+    ) -> None:
+        self.block_size = block_size
+        self._index = index
+        self._staged = staged
+        self._fetcher = fetcher
+
+    async def read(self, inode: InodeId, offset: int, length: int, *, lane: Lane) -> Buffer:
+        """``length`` bytes of the file from ``offset``. The caller knows where the file ends.
+
+        Raises DataUnavailableError or IntegrityError for the block that cannot be had.
+        """
+        number, start = divmod(offset, self.block_size)
+        if start + length <= self.block_size:
+            return await self._read_block(inode, BlockNumber(number), start, length, lane)
+        pieces: list[Buffer] = []
+        while length:
+            piece = min(length, self.block_size - start)
+            pieces.append(await self._read_block(inode, BlockNumber(number), start, piece, lane))
+            length -= piece
+            number, start = number + 1, 0
+        return b"".join(pieces)
+
+    async def _read_block(
+        self, inode: InodeId, number: BlockNumber, start: int, length: int, lane: Lane
+    ) -> Buffer:
+        while True:
+            hot = self._staged.get(inode, number)
+            if hot is not None and (hot.whole or hot.extents.covers(start, start + length)):
+                return self._staged.read(hot, start, length)
+            location = self._locate(inode, number)
+            if location is None:
+                return self._compose(b"", hot, start, length)
+            segment = await self._fetcher.segment(location, lane=lane)
+            hot = self._staged.get(inode, number)
+            if self._locate(inode, number) == location and not (hot is not None and hot.whole):
+                base = memoryview(segment)[: location.length]
+                return self._compose(base, hot, start, length)
+
+    def _locate(self, inode: InodeId, number: BlockNumber) -> BlockLocation | None:
+        found = self._index.blocks.locate(inode, number, 1)
+        return found[0] if found else None
+
+    def _compose(self, base: Buffer, hot: HotBlock | None, start: int, length: int) -> Buffer:
+        """``length`` bytes from ``start`` of the base, zeros beyond it, staged extents on top."""
+        piece = memoryview(base)[start : start + length]
+        if hot is None and len(piece) == length:
+            return piece
+        composed = bytearray(length)
+        composed[: len(piece)] = piece
+        if hot is not None:
+            for low, high in hot.extents:
+                low, high = max(low, start), min(high, start + length)
+                if low < high:
+                    staged = self._staged.read(hot, low, high - low)
+                    composed[low - start : high - start] = staged
+        return composed
+
+    async def base(self, inode: InodeId, number: BlockNumber, *, lane: Lane) -> Buffer:
+        """What the block map alone says of a block: the valid part of its segment."""
+        while True:
+            location = self._locate(inode, number)
+            if location is None:
+                return b""
+            segment = await self._fetcher.segment(location, lane=lane)
+            if self._locate(inode, number) == location:
+                return memoryview(segment)[: location.length]

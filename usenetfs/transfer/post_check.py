@@ -1,0 +1,173 @@
+"""Whether an article that a server took is really there.
+
+A 240 is not proof (FACTS of NNTP: posts are dropped silently, or appear minutes later). So each
+posted article is asked for by STAT after a delay, then again after growing delays; once seen, it is
+*seen*; not seen by the deadline, it is given up, and what it held is uploaded again.
+
+An article that a crash left in doubt (recorded, perhaps sent, no answer known) is looked for in the
+same way, but a STAT does not settle it: it is fetched and opened, and must carry our salt.
+
+The checker keeps times and Message-IDs; it never holds up uploading. What follows from
+an outcome is the caller's, through the :class:`Outcomes` it gives.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from usenetfs.errors import ArticleMissingError, UsenetfsError
+from usenetfs.transfer.pulse import Pulse
+from usenetfs.types import ArticleId, Lane, MessageId
+
+log = logging.getLogger("usenetfs.upload")
+
+WORKERS = 8
+"""Checks under way at once; at a round trip of 30 ms that is some 260 articles a second."""
+
+MIN_WAIT = 0.5
+"""Seconds between two checks of one article, at least."""
+
+
+class StatSource(Protocol):
+    """What the checker needs of ``net.ProviderSet``."""
+
+    async def stat(self, message_id: MessageId, *, lane: Lane) -> str | None: ...
+
+
+class Outcomes(Protocol):
+    """What is done with what the checker finds; plain calls, on the event loop."""
+
+    def seen(self, article: ArticleId) -> None:
+        """The article is on a server."""
+
+    def not_seen(self, article: ArticleId) -> None:
+        """The article did not appear in time."""
+
+    async def settle_doubt(self, article: ArticleId, message_id: MessageId) -> bool:
+        """Fetch the article in doubt; True if it is ours. Raises ArticleMissingError, others."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTimes:
+    """Seconds: the wait before the first check, the longest wait, and when to give up.
+
+    ``doubt_deadline`` is the deadline for articles that a crash left in doubt.
+    """
+
+    first: float = 0.5
+    ceiling: float = 60.0
+    deadline: float = 600.0
+    doubt_deadline: float = 20.0
+
+
+@dataclass(order=True, slots=True)
+class _Check:
+    due: float
+    article: ArticleId = field(compare=False)
+    message_id: MessageId = field(compare=False)
+    wait: float = field(compare=False)
+    deadline: float = field(compare=False)
+    in_doubt: bool = field(compare=False)
+
+
+class PostChecker:
+    """See the module. :meth:`run` works until cancelled."""
+
+    def __init__(self, source: StatSource, outcomes: Outcomes, times: CheckTimes) -> None:
+        self._source = source
+        self._outcomes = outcomes
+        self._times = times
+        self._heap: list[_Check] = []
+        self._pulse = Pulse()
+
+    def __repr__(self) -> str:
+        return f"<PostChecker waiting={len(self._heap)}>"
+
+    @property
+    def waiting(self) -> int:
+        """Articles whose next check is not under way."""
+        return len(self._heap)
+
+    def posted(self, article: ArticleId, message_id: MessageId) -> None:
+        """A server took the article: look for it after the first delay."""
+        self._add(article, message_id, self._times.first, self._times.deadline, in_doubt=False)
+
+    def in_doubt(self, article: ArticleId, message_id: MessageId) -> None:
+        """Nobody knows whether the article was taken: look for it at once."""
+        self._add(article, message_id, 0.0, self._times.doubt_deadline, in_doubt=True)
+
+    def _add(
+        self,
+        article: ArticleId,
+        message_id: MessageId,
+        wait: float,
+        deadline: float,
+        *,
+        in_doubt: bool,
+    ) -> None:
+        now = trio.current_time()
+        check = _Check(now + wait, article, message_id, wait, now + deadline, in_doubt)
+        heapq.heappush(self._heap, check)
+        self._pulse.fire()
+
+    async def run(self) -> None:
+        """Check what is due, several at once."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(WORKERS):
+                nursery.start_soon(self._work)
+
+    async def _work(self) -> None:
+        while True:
+            check = await self._next()
+            try:
+                if not await self._look(check):
+                    self._later(check)
+            except UsenetfsError as error:
+                # Neither the article's fault nor an answer: its deadline moves with the time lost.
+                log.info("a posted article cannot be checked now (%s): it is checked again", error)
+                check.deadline += max(check.wait, MIN_WAIT)
+                self._again(check)
+
+    async def _next(self) -> _Check:
+        while True:
+            now = trio.current_time()
+            if self._heap and self._heap[0].due <= now:
+                return heapq.heappop(self._heap)
+            if self._heap:
+                await self._pulse.wait_at_most(self._heap[0].due - now)
+            else:
+                await self._pulse.wait()
+
+    async def _look(self, check: _Check) -> bool:
+        """Whether the check is over."""
+        if check.in_doubt:
+            try:
+                ours = await self._outcomes.settle_doubt(check.article, check.message_id)
+            except ArticleMissingError:
+                return False
+            if not ours:
+                self._outcomes.not_seen(check.article)
+            return True
+        server = await self._source.stat(check.message_id, lane=Lane.METADATA)
+        if server is None:
+            return False
+        self._outcomes.seen(check.article)
+        return True
+
+    def _later(self, check: _Check) -> None:
+        if trio.current_time() >= check.deadline:
+            log.warning("an article did not appear on any server in time: its data is sent again")
+            self._outcomes.not_seen(check.article)
+        else:
+            self._again(check)
+
+    def _again(self, check: _Check) -> None:
+        check.wait = min(max(check.wait * 2, MIN_WAIT), self._times.ceiling)
+        check.due = trio.current_time() + check.wait
+        heapq.heappush(self._heap, check)
+        self._pulse.fire()

@@ -1,0 +1,207 @@
+"""One article's way from packed segments to a server.
+
+**Invariant**: the record (number, attempt, salt, members) is committed before the first byte is
+sent, so that a crash leaves nothing on the servers that the index does not know of.
+
+The rules of sending again (RFC 3977 §6.3.1 and DESIGN §3):
+
+- The network failed, or the reply was lost: the same article under the same Message-ID, for as long
+  as it takes; the data is staged and can wait.
+- "Duplicate" for an article of ours: it arrived the first time, or somebody else took the id. It is
+  fetched and opened; ours if it carries our salt.
+- A definite rejection: a new attempt, so a new Message-ID, with a new salt.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+import trio
+
+from usenetfs.article.container import Kind, Member, choose_padding, container_size, pack
+from usenetfs.article.keys import KeySet
+from usenetfs.article.message_ids import message_id as computed_message_id
+from usenetfs.article.newsgroups import NewsgroupChoice
+from usenetfs.article.seal import SALT_SIZE, new_salt, open_seal
+from usenetfs.article.wire import OutgoingArticle, build_article
+from usenetfs.errors import (
+    ArticleMissingError,
+    DuplicateArticleError,
+    PostRejectedError,
+    SealError,
+    UsenetfsError,
+)
+from usenetfs.net.providers import FetchedBody, PostResult
+from usenetfs.transfer.packer import PreparedSegment
+from usenetfs.types import ArticleId, Lane, MessageId
+
+log = logging.getLogger("usenetfs.upload")
+
+MAX_PAUSE = 60.0
+
+
+class PostTarget(Protocol):
+    """What posting needs of ``net.ProviderSet``."""
+
+    async def post(self, article: OutgoingArticle, *, lane: Lane = Lane.UPLOAD) -> PostResult: ...
+
+    async def fetch(self, message_id: MessageId, *, lane: Lane) -> FetchedBody: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An article whose record is committed."""
+
+    article: ArticleId
+    attempt: int
+    salt: bytes
+    plaintext: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """An article that a server took. ``size``: octets sent."""
+
+    server: str
+    message_id: MessageId
+    attempt: int
+    size: int
+
+
+class Poster:
+    """Builds and posts articles. ``new_attempt`` commits a new attempt and its salt to the index
+    and returns the attempt's number, or None if nobody waits for the article any more."""
+
+    def __init__(
+        self,
+        target: PostTarget,
+        *,
+        keys: KeySet,
+        filesystem_id: bytes,
+        groups: NewsgroupChoice,
+        new_attempt: Callable[[ArticleId, bytes], int | None],
+    ) -> None:
+        self._target = target
+        self._keys = keys
+        self._filesystem_id = filesystem_id
+        self._groups = groups
+        self._new_attempt = new_attempt
+        self.retries = 0
+        self.last_error: UsenetfsError | None = None
+        """Why the last post that failed did so; None after a success."""
+
+    async def post(self, recorded: Recorded) -> Posted | None:
+        """Post until a server takes it; None if meanwhile nobody waits for it any more."""
+        current: Recorded | None = recorded
+        pause = 0.5
+        while current is not None:
+            outgoing = await self._build(current)
+            while True:
+                try:
+                    server, message_id = await self._try(current, outgoing)
+                except PostRejectedError as error:
+                    self._note(error)
+                    log.warning("an article was rejected (%s): it is sent under a new id", error)
+                    current = self._renew(current)
+                    break
+                except UsenetfsError as error:
+                    self._note(error)
+                    log.warning("posting failed (%s): trying again in %.1f s", error, pause)
+                else:
+                    self.last_error = None
+                    return Posted(server, message_id, current.attempt, len(outgoing.wire))
+                await trio.sleep(pause)
+                pause = min(pause * 2, MAX_PAUSE)
+            await trio.sleep(pause)
+            pause = min(pause * 2, MAX_PAUSE)
+        return None
+
+    async def _try(self, recorded: Recorded, outgoing: OutgoingArticle) -> tuple[str, MessageId]:
+        """One attempt: the server that has the article, and the id that it has it under."""
+        try:
+            result = await self._target.post(outgoing)
+        except DuplicateArticleError as error:
+            if await self._is_ours(recorded, outgoing.message_id):
+                return error.server or "", outgoing.message_id
+            raise
+        return result.server, result.message_id
+
+    def _note(self, error: UsenetfsError) -> None:
+        self.retries += 1
+        self.last_error = error
+
+    def _renew(self, recorded: Recorded) -> Recorded | None:
+        salt = new_salt()
+        attempt = self._new_attempt(recorded.article, salt)
+        if attempt is None:
+            return None
+        return Recorded(recorded.article, attempt, salt, recorded.plaintext)
+
+    async def _build(self, recorded: Recorded) -> OutgoingArticle:
+        group = self._groups.choose(None, None)
+        outgoing, _ = await trio.to_thread.run_sync(
+            build_article,
+            self._keys,
+            self._filesystem_id,
+            recorded.article,
+            recorded.attempt,
+            recorded.salt,
+            Kind.DATA,
+            recorded.plaintext,
+            (group,),
+            datetime.now(UTC),
+        )
+        return outgoing
+
+    async def _is_ours(self, recorded: Recorded, message_id: MessageId) -> bool:
+        pause = 0.5
+        while True:
+            try:
+                return await self.carries(recorded.article, recorded.salt, message_id)
+            except ArticleMissingError:
+                # Known by its id and not readable: dropped, or not there yet. A new attempt is
+                # safe either way, because it has another id.
+                return False
+            except UsenetfsError as error:
+                self._note(error)
+                log.warning("an article in doubt cannot be fetched now: %s", error)
+            await trio.sleep(pause)
+            pause = min(pause * 2, MAX_PAUSE)
+
+    async def carries(self, article: ArticleId, salt: bytes, message_id: MessageId) -> bool:
+        """Whether the article on the servers opens and has this salt. Raises as ``fetch`` does."""
+        body = await self._target.fetch(message_id, lane=Lane.METADATA)
+        try:
+            open_seal(self._keys.data_key, self._filesystem_id, article, Kind.DATA, body.data)
+        except SealError as error:
+            log.warning("an article under an id of ours is not ours: %s", error)
+            return False
+        return bytes(body.data[:SALT_SIZE]) == salt
+
+    def message_id(self, article: ArticleId, attempt: int) -> MessageId:
+        """The id that the article's attempt is posted under."""
+        return computed_message_id(self._keys.message_id_key, article, attempt)
+
+
+def pack_segments(segments: Sequence[PreparedSegment], randomness: bytes) -> bytes:
+    """The container of an article; its slots are the segments' order."""
+    members = [
+        (
+            Member(
+                inode=segment.claims[0].inode,
+                block=segment.claims[0].number,
+                hash=segment.hash,
+                codec=segment.codec,
+                raw_length=segment.raw_length,
+                stored_length=len(segment.payload),
+            ),
+            segment.payload,
+        )
+        for segment in segments
+    ]
+    size = container_size(len(members), sum(len(payload) for _, payload in members))
+    return pack(Kind.DATA, members, choose_padding(size, randomness))

@@ -1,0 +1,455 @@
+"""What was written and is not yet safe: its bytes and what is known about them.
+
+:class:`StagedBlocks` owns the pair that must never disagree: the bytes in ``store.Staging`` and
+the rows of ``local_staging`` in the index. Everything that writes, cuts or frees staged data goes
+through here, on the event-loop thread, without awaiting: so each method is atomic to all others.
+
+A staged block is *whole* (its bytes from 0 to ``length`` are all in staging; the block map has
+nothing to add) or an *overlay*: only its extents are in staging and the rest is the segment that
+the block map names. Beyond its length a block reads as zeros.
+
+Rules:
+
+- **Generations** (``index/staging.py``) are drawn from one sequence for all blocks. A block's
+  ``generation`` is that of its last change; ``since`` that of the first change that no upload has
+  picked up, 0 if there is none.
+- **Hot and saved.** Recently changed blocks live in memory; :meth:`save` writes them to the
+  index inside the caller's transaction, and :meth:`saved` hears of its commit. A hot block that
+  is not saved is never dropped.
+- **Claims.** An upload claims a block, reads it in a thread, and hands the claim back. A claim
+  whose block changed while it was read is torn, and is given up (:meth:`Claim.torn`).
+- **Clean ground.** What an earlier life of the same place left in staging is punched out before a
+  whole block grows over it; beyond its length, staging is never looked at.
+
+It does not know files, sizes, FUSE, or the network.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from usenetfs.errors import LocalStorageError
+from usenetfs.index.index import Index
+from usenetfs.index.staging import StagedBlock, StagingState
+from usenetfs.store.extents import Extents
+from usenetfs.store.staging import Staging
+from usenetfs.types import BlockNumber, InodeId
+
+Key = tuple[InodeId, BlockNumber]
+
+PAGE = 256
+MAX_PAGES = 32
+"""Rows of the queue looked at a time, and how often, when blocks that have not settled lead it."""
+
+MAX_HOT = 4096
+"""Saved blocks kept in memory; those not saved are kept however many (the saver bounds them)."""
+
+
+@dataclass(slots=True, eq=False)
+class HotBlock:
+    """A staged block in memory. Only :class:`StagedBlocks` changes it."""
+
+    inode: InodeId
+    number: BlockNumber
+    whole: bool
+    extents: Extents
+    generation: int
+    since: int
+    dirtied_ns: int
+    """Its place in the queue: the time of the change ``since``."""
+    changed_at: float
+    """Monotonic time of the last change, in seconds."""
+    saved: bool
+
+    @property
+    def key(self) -> Key:
+        return self.inode, self.number
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """A block taken for upload as it was at ``generation``."""
+
+    inode: InodeId
+    number: BlockNumber
+    generation: int
+    since: int
+    whole: bool
+    extents: tuple[tuple[int, int], ...]
+    cancelled: bool = False
+    """The block was cut off or its file deleted: nothing is to be recorded."""
+
+    @property
+    def key(self) -> Key:
+        return self.inode, self.number
+
+    @property
+    def staged_end(self) -> int:
+        """Where the last staged byte of the block ends."""
+        return self.extents[-1][1] if self.extents else 0
+
+
+class StagedBlocks:
+    """See the module. ``clock`` gives monotonic seconds."""
+
+    def __init__(
+        self,
+        index: Index,
+        staging: Staging,
+        *,
+        block_size: int,
+        settle: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.block_size = block_size
+        self.settle = settle
+        self._index = index
+        self._staging = staging
+        self._clock = clock
+        self._hot: dict[Key, HotBlock] = {}
+        self._unsaved: dict[Key, HotBlock] = {}
+        self._claims: dict[Key, Claim] = {}
+        self._writers: dict[InodeId, int] = {}
+        self._forced = 0
+        self.on_dirty: Callable[[], None] = lambda: None
+        """Called when something may be ready for upload; the uploader waits for it."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<StagedBlocks hot={len(self._hot)} unsaved={len(self._unsaved)} "
+            f"claims={len(self._claims)} writers={len(self._writers)}>"
+        )
+
+    # --- looking ---------------------------------------------------------------------------------
+
+    def get(self, inode: InodeId, number: BlockNumber) -> HotBlock | None:
+        """The staged state of one block, or None if all of it is elsewhere."""
+        hot = self._hot.get((inode, number))
+        if hot is not None:
+            return hot
+        row = self._index.staging.get(inode, number)
+        return None if row is None else self._warm(row)
+
+    def _warm(self, row: StagedBlock) -> HotBlock:
+        hot = HotBlock(
+            inode=row.inode,
+            number=row.block,
+            whole=row.whole,
+            extents=Extents(row.extents),
+            generation=row.generation,
+            since=row.generation if row.state is StagingState.DIRTY or row.rewritten else 0,
+            dirtied_ns=row.dirtied_ns,
+            changed_at=float("-inf"),
+            saved=True,
+        )
+        if len(self._hot) >= MAX_HOT:
+            self._cool()
+        self._hot[hot.key] = hot
+        return hot
+
+    def _cool(self) -> None:
+        """Drop the older half of what is saved."""
+        saved = [key for key, hot in self._hot.items() if hot.saved and key not in self._claims]
+        for key in saved[: max(1, len(saved) // 2)]:
+            del self._hot[key]
+
+    def read(self, hot: HotBlock | Claim, start: int, length: int) -> bytes:
+        """``length`` staged bytes from ``start`` of a block; safe from any thread.
+
+        For a whole block, what lies beyond its length reads as zeros, whatever staging holds there.
+        For an overlay, ask only for what its extents cover.
+        """
+        inside = length
+        if hot.whole:
+            end = hot.extents[-1][1] if hot.extents else 0
+            inside = max(0, min(length, end - start))
+        data = self._staging.read(hot.inode, hot.number, start, inside) if inside else b""
+        return data if inside == length else data + bytes(length - inside)
+
+    def usage(self) -> int:
+        """Bytes of local disk that staging takes."""
+        return self._staging.usage()
+
+    # --- changing --------------------------------------------------------------------------------
+
+    def write(self, inode: InodeId, offset: int, data: bytes | memoryview) -> None:
+        """Put ``data`` at byte ``offset`` of the file; touches the local disk and memory only."""
+        touched = []
+        for number, start, end in self._pieces(offset, offset + len(data)):
+            hot = self.get(inode, number) or self._new(inode, number, start, end)
+            if hot.whole and start > hot.extents.end:
+                self._staging.zero(inode, number, hot.extents.end, start)
+            touched.append((hot, start, end))
+        try:
+            self._staging.write_span(inode, offset, data)
+        except LocalStorageError:
+            self._undo(touched)
+            raise
+        for hot, start, end in touched:
+            self._note_range(hot, start, end)
+            self._changed(hot)
+
+    def _pieces(self, offset: int, end: int) -> Iterator[tuple[BlockNumber, int, int]]:
+        """The bytes from ``offset`` to ``end`` of a file as (block, start, end) within blocks."""
+        number, start = divmod(offset, self.block_size)
+        while offset < end:
+            stop = min(self.block_size, start + end - offset)
+            yield BlockNumber(number), start, stop
+            offset += stop - start
+            number, start = number + 1, 0
+
+    def _undo(self, touched: list[tuple[HotBlock, int, int]]) -> None:
+        """A write failed half way: a block that it would have begun is not there."""
+        for hot, _start, _end in touched:
+            if not hot.generation:
+                del self._hot[hot.key]
+
+    def _changed(self, hot: HotBlock) -> None:
+        hot.generation = self._index.staging.next_generation()
+        if not hot.since:
+            hot.since = hot.generation
+            hot.dirtied_ns = time.time_ns()
+        hot.changed_at = self._clock()
+        hot.saved = False
+        self._unsaved[hot.key] = hot
+
+    def _new(self, inode: InodeId, number: BlockNumber, start: int, end: int) -> HotBlock:
+        base = self._index.blocks.get(inode, number)
+        whole = base is None or (start == 0 and end >= base.length)
+        hot = HotBlock(
+            inode=inode,
+            number=number,
+            whole=whole,
+            extents=Extents(),
+            generation=0,
+            since=0,
+            dirtied_ns=0,
+            changed_at=0.0,
+            saved=False,
+        )
+        self._hot[hot.key] = hot
+        return hot
+
+    def _note_range(self, hot: HotBlock, start: int, end: int) -> None:
+        if hot.whole:
+            hot.extents.add(0, end)
+            return
+        hot.extents.add(start, end)
+        base = self._index.blocks.get(hot.inode, hot.number)
+        length = max(hot.extents.end, base.length if base is not None else 0)
+        if hot.extents.covers(0, length):
+            hot.whole = True
+
+    def cut(self, inode: InodeId, size: int) -> None:
+        """The file now ends at byte ``size``: rows of what is staged beyond it go.
+
+        Inside a transaction; :meth:`cut_files` follows its commit.
+        """
+        number, keep = divmod(size, self.block_size)
+        edge = self.get(inode, BlockNumber(number)) if keep else None
+        if edge is not None:
+            self._index.staging.put(self._row(edge))
+        self._index.staging.truncate(inode, size)
+        self._drop(lambda key: key[0] == inode and key[1] >= number)
+        self.on_dirty()
+
+    def cut_files(self, inode: InodeId, size: int) -> None:
+        """Free the local disk beyond ``size``, after the commit that cut the rows."""
+        self._staging.truncate(inode, size)
+
+    def forget_inode(self, inode: InodeId) -> None:
+        """The file is deleted. Call inside a transaction."""
+        self._drop(lambda key: key[0] == inode)
+        self._index.staging.delete_inode(inode)
+
+    def remove_files(self, inode: InodeId) -> None:
+        """Free the local disk of a deleted file, after its rows are gone."""
+        self._staging.discard_inode(inode)
+
+    def _drop(self, gone: Callable[[Key], bool]) -> None:
+        for key in [key for key in self._hot if gone(key)]:
+            del self._hot[key]
+            self._unsaved.pop(key, None)
+        for key in [key for key in self._claims if gone(key)]:
+            self._claims.pop(key).cancelled = True
+
+    # --- saving ----------------------------------------------------------------------------------
+
+    @property
+    def unsaved(self) -> int:
+        return len(self._unsaved)
+
+    def save(self, inode: InodeId | None = None) -> list[HotBlock]:
+        """Write unsaved rows (of one inode, or all) to the index, inside a transaction.
+
+        Returns them for :meth:`saved`, once it is committed.
+        """
+        if inode is None:
+            blocks = list(self._unsaved.values())
+        else:
+            blocks = [hot for hot in self._unsaved.values() if hot.inode == inode]
+        if blocks:
+            self._index.staging.put_many([self._row(hot) for hot in blocks])
+        return blocks
+
+    def saved(self, blocks: Iterable[HotBlock]) -> None:
+        """The transaction of :meth:`save` is committed; nothing was awaited since."""
+        for hot in blocks:
+            hot.saved = True
+            self._unsaved.pop(hot.key, None)
+        if len(self._hot) > MAX_HOT:
+            self._cool()
+        self.on_dirty()
+
+    def _row(self, hot: HotBlock) -> StagedBlock:
+        return StagedBlock(
+            inode=hot.inode,
+            block=hot.number,
+            generation=hot.generation,
+            whole=hot.whole,
+            extents=tuple(hot.extents),
+            dirtied_ns=hot.dirtied_ns,
+        )
+
+    def sync_files(self, inode: InodeId) -> None:
+        """Make the staged bytes of a file survive a power cut. Blocks: call it in a thread."""
+        self._staging.sync(inode)
+
+    # --- open for writing ------------------------------------------------------------------------
+
+    def opened(self, inode: InodeId) -> None:
+        """A writer opened the file: its blocks settle before they are uploaded."""
+        self._writers[inode] = self._writers.get(inode, 0) + 1
+
+    def closed(self, inode: InodeId) -> None:
+        """A writer is gone; with the last one, everything is ready for upload."""
+        left = self._writers[inode] - 1
+        if left:
+            self._writers[inode] = left
+        else:
+            del self._writers[inode]
+            self.on_dirty()
+
+    def force(self) -> int:
+        """Everything dirty so far is ready for upload, settled or not.
+
+        Returns the generation up to which that holds, for ``index.staging.settled``.
+        """
+        self._forced = self._index.staging.sync_point()
+        self.on_dirty()
+        return self._forced
+
+    # --- claims ----------------------------------------------------------------------------------
+
+    def claim(self, *, max_blocks: int, max_bytes: int) -> list[Claim]:
+        """Take settled blocks for upload, oldest first. Unsaved blocks are not offered."""
+        claims: list[Claim] = []
+        taken = 0
+        for row in self._candidates():
+            hot = self._hot.get((row.inode, row.block)) or self._warm(row)
+            if not hot.since or not hot.saved or not self._settled(hot):
+                continue
+            size = hot.extents.end
+            if claims and taken + size > max_bytes:
+                break
+            claims.append(self._claim(hot))
+            taken += size
+            if len(claims) == max_blocks:
+                break
+        return claims
+
+    def _candidates(self) -> Iterator[StagedBlock]:
+        """DIRTY rows that are not claimed, oldest first; not all of them if there are many.
+
+        Rows stay DIRTY until an article records them, so those claimed come up again.
+        """
+        last: StagedBlock | None = None
+        for _ in range(MAX_PAGES):
+            page = self._index.staging.next_dirty(PAGE, after=last)
+            yield from (row for row in page if (row.inode, row.block) not in self._claims)
+            if len(page) < PAGE:
+                return
+            last = page[-1]
+
+    def _settled(self, hot: HotBlock) -> bool:
+        if hot.inode not in self._writers or hot.since <= self._forced:
+            return True
+        return self._clock() - hot.changed_at >= self.settle
+
+    def _claim(self, hot: HotBlock) -> Claim:
+        claim = Claim(
+            inode=hot.inode,
+            number=hot.number,
+            generation=hot.generation,
+            since=hot.since,
+            whole=hot.whole,
+            extents=tuple(hot.extents),
+        )
+        hot.since = 0
+        self._claims[hot.key] = claim
+        return claim
+
+    def torn(self, claim: Claim) -> bool:
+        """Whether the block changed (or went) since it was claimed."""
+        hot = self._hot.get(claim.key)
+        return claim.cancelled or hot is None or hot.generation != claim.generation
+
+    def give_up(self, claim: Claim) -> None:
+        """The claim came to nothing: the block is dirty again, as old as it was."""
+        if self._claims.pop(claim.key, None) is not claim:
+            return
+        hot = self._hot.get(claim.key)
+        if hot is not None:
+            hot.since = claim.since
+        self.on_dirty()
+
+    def recorded(self, claim: Claim) -> None:
+        """The claim's content is in an article's committed record (or known already)."""
+        self._claims.pop(claim.key, None)
+
+    # --- freeing ---------------------------------------------------------------------------------
+
+    def settled_on_servers(self, keys: Iterable[Key]) -> None:
+        """The index dropped these rows: they are no longer staged."""
+        for key in keys:
+            hot = self._hot.get(key)
+            if hot is not None and hot.saved:
+                del self._hot[key]
+
+    def dirty_again(self, keys: Iterable[Key]) -> None:
+        """The index made these rows DIRTY (rewritten since, or their article was given up)."""
+        for inode, number in keys:
+            hot = self._hot.get((inode, number))
+            if hot is not None and not hot.since:
+                hot.since = hot.generation
+        self.on_dirty()
+
+    def free(self, keys: Iterable[Key]) -> None:
+        """Give the disk space of blocks back, except of those that were written again.
+
+        Only after the commit that dropped their rows is durable: else a power cut could bring
+        back rows whose bytes are gone.
+        """
+        by_inode: dict[InodeId, list[BlockNumber]] = {}
+        for inode, number in keys:
+            if self.get(inode, number) is None:
+                by_inode.setdefault(inode, []).append(number)
+        for inode, numbers in by_inode.items():
+            self._staging.discard(inode, numbers)
+
+    def reclaim(self) -> None:
+        """Free the disk space of what was given back. Blocks: call it in a thread."""
+        self._staging.reclaim()
+
+    def sweep(self) -> int:
+        """At mount, before anything is written: free what no row names. Returns bytes freed."""
+        per_file = self._staging.blocks_per_file
+
+        def live(inode: InodeId, group: int) -> list[BlockNumber]:
+            first = group * per_file
+            rows = self._index.staging.of_inode(inode, first, first + per_file - 1)
+            return [row.block for row in rows]
+
+        return self._staging.sweep(live).bytes_freed
