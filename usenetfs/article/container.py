@@ -120,6 +120,11 @@ class Container:
         )
 
     @property
+    def size(self) -> int:
+        """Bytes of the plaintext that the container keeps alive."""
+        return len(self._plaintext)
+
+    @property
     def members(self) -> tuple[Member, ...]:
         """All members in slot order, made anew at each call: a reader mostly wants one."""
         return tuple(self.member(slot) for slot in range(len(self._rows)))

@@ -84,79 +84,87 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def lookup(
-        self, parent_inode: InodeId, name: bytes, ctx: pyfuse3.RequestContext
+        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        row = self._namespace.lookup(parent_inode, name)
+        row = self._namespace.lookup(InodeId(parent_inode), name)
         if row is None:
             return _no_entry()
         return self._entry(row)
 
     @guarded
-    async def forget(self, inode_list: Sequence[tuple[InodeId, int]]) -> None:
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for inode, count in inode_list:
-            self._inodes.forgotten(inode, count)
-            if not self._inodes.needed(inode) and not self._read_only:
-                row = self._inodes.get(inode)
+            self._inodes.forgotten(InodeId(inode), count)
+            if not self._inodes.needed(InodeId(inode)) and not self._read_only:
+                row = self._inodes.get(InodeId(inode))
                 await self._files.delete_if_unneeded(row)
 
     @guarded
     async def mknod(
-        self, parent_inode: InodeId, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         return self._entry(
-            self._namespace.make(parent_inode, name, _masked(mode, ctx), _owner(ctx), rdev=rdev)
+            self._namespace.make(
+                InodeId(parent_inode), name, _masked(mode, ctx), _owner(ctx), rdev=rdev
+            )
         )
 
     @guarded
     async def mkdir(
-        self, parent_inode: InodeId, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         mode = stat.S_IFDIR | stat.S_IMODE(_masked(mode, ctx))
-        return self._entry(self._namespace.make(parent_inode, name, mode, _owner(ctx)))
+        return self._entry(self._namespace.make(InodeId(parent_inode), name, mode, _owner(ctx)))
 
     @guarded
     async def symlink(
-        self, parent_inode: InodeId, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return self._entry(self._namespace.symlink(parent_inode, name, target, _owner(ctx)))
+        return self._entry(
+            self._namespace.symlink(InodeId(parent_inode), name, target, _owner(ctx))
+        )
 
     @guarded
     async def link(
         self,
-        inode: InodeId,
-        new_parent_inode: InodeId,
+        inode: int,
+        new_parent_inode: int,
         new_name: bytes,
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
-        return self._entry(self._namespace.link(inode, new_parent_inode, new_name))
+        return self._entry(
+            self._namespace.link(InodeId(inode), InodeId(new_parent_inode), new_name)
+        )
 
     @guarded
-    async def unlink(self, parent_inode: InodeId, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        await self._files.delete_if_unneeded(self._namespace.unlink(parent_inode, name))
+    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._files.delete_if_unneeded(self._namespace.unlink(InodeId(parent_inode), name))
 
     @guarded
-    async def rmdir(self, parent_inode: InodeId, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        await self._files.delete_if_unneeded(self._namespace.rmdir(parent_inode, name))
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._files.delete_if_unneeded(self._namespace.rmdir(InodeId(parent_inode), name))
 
     @guarded
     async def rename(
         self,
-        parent_inode_old: InodeId,
+        parent_inode_old: int,
         name_old: bytes,
-        parent_inode_new: InodeId,
+        parent_inode_new: int,
         name_new: bytes,
         flags: int,
         ctx: pyfuse3.RequestContext,
     ) -> None:
         if flags == pyfuse3.RENAME_EXCHANGE:
-            self._namespace.exchange(parent_inode_old, name_old, parent_inode_new, name_new)
+            self._namespace.exchange(
+                InodeId(parent_inode_old), name_old, InodeId(parent_inode_new), name_new
+            )
             return
         if flags & ~pyfuse3.RENAME_NOREPLACE:
             raise pyfuse3.FUSEError(errno.EINVAL)
         replaced = self._namespace.rename(
-            parent_inode_old,
+            InodeId(parent_inode_old),
             name_old,
-            parent_inode_new,
+            InodeId(parent_inode_new),
             name_new,
             replace_existing=not flags,
         )
@@ -164,8 +172,8 @@ class Operations(pyfuse3.Operations):
             await self._files.delete_if_unneeded(replaced)
 
     @guarded
-    async def readlink(self, inode: InodeId, ctx: pyfuse3.RequestContext) -> bytes:
-        target = self._index.symlinks.get(inode)
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        target = self._index.symlinks.get(InodeId(inode))
         if target is None:
             raise pyfuse3.FUSEError(errno.EINVAL)
         return target
@@ -173,21 +181,21 @@ class Operations(pyfuse3.Operations):
     # --- attributes ------------------------------------------------------------------------------
 
     @guarded
-    async def getattr(self, inode: InodeId, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        return self._attributes(self._inodes.get(inode))
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return self._attributes(self._inodes.get(InodeId(inode)))
 
     @guarded
     async def setattr(
         self,
-        inode: InodeId,
+        inode: int,
         attr: pyfuse3.EntryAttributes,
         fields: pyfuse3.SetattrFields,
         fh: int | None,
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         if fields.update_size:
-            self._files.resize(inode, attr.st_size)
-        row = self._inodes.get(inode)
+            self._files.resize(InodeId(inode), attr.st_size)
+        row = self._inodes.get(InodeId(inode))
         changed = replace(
             row,
             mode=stat.S_IFMT(row.mode) | stat.S_IMODE(attr.st_mode)
@@ -203,16 +211,16 @@ class Operations(pyfuse3.Operations):
         return self._attributes(changed)
 
     @guarded
-    async def getxattr(self, inode: InodeId, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         # The kernel asks for security.capability before every write, so this is a hot path.
-        value = self._index.xattrs.get(inode, name)
+        value = self._index.xattrs.get(InodeId(inode), name)
         if value is None:
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
         return value
 
     @guarded
     async def setxattr(
-        self, inode: InodeId, name: bytes, value: bytes, ctx: pyfuse3.RequestContext
+        self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext
     ) -> None:
         if name.startswith(b"system."):
             raise pyfuse3.FUSEError(errno.ENOTSUP)
@@ -220,20 +228,20 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.ERANGE)
         if len(value) > XATTR_SIZE_MAX:
             raise pyfuse3.FUSEError(errno.E2BIG)
-        changed = replace(self._inodes.get(inode), ctime_ns=time.time_ns())
+        changed = replace(self._inodes.get(InodeId(inode)), ctime_ns=time.time_ns())
         with self._index.transaction():
-            self._index.xattrs.set(inode, name, bytes(value))
+            self._index.xattrs.set(InodeId(inode), name, bytes(value))
         self._inodes.change(changed)
 
     @guarded
-    async def listxattr(self, inode: InodeId, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
-        return self._index.xattrs.list(inode)
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
+        return self._index.xattrs.list(InodeId(inode))
 
     @guarded
-    async def removexattr(self, inode: InodeId, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        changed = replace(self._inodes.get(inode), ctime_ns=time.time_ns())
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        changed = replace(self._inodes.get(InodeId(inode)), ctime_ns=time.time_ns())
         with self._index.transaction():
-            removed = self._index.xattrs.remove(inode, name)
+            removed = self._index.xattrs.remove(InodeId(inode), name)
         if not removed:
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
         self._inodes.change(changed)
@@ -242,21 +250,19 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def create(
-        self, parent_inode: InodeId, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         mode = stat.S_IFREG | stat.S_IMODE(_masked(mode, ctx))
-        row = self._namespace.make(parent_inode, name, mode, _owner(ctx))
+        row = self._namespace.make(InodeId(parent_inode), name, mode, _owner(ctx))
         opened = self._open(row.id, flags)
         return opened, self._entry(row)
 
     @guarded
-    async def open(
-        self, inode: InodeId, flags: int, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.FileInfo:
-        self._inodes.get(inode)
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        self._inodes.get(InodeId(inode))
         if flags & os.O_TRUNC:
-            self._files.resize(inode, 0)
-        return self._open(inode, flags)
+            self._files.resize(InodeId(inode), 0)
+        return self._open(InodeId(inode), flags)
 
     def _open(self, inode: InodeId, flags: int) -> pyfuse3.FileInfo:
         writable = bool(flags & WRITE_FLAGS)
@@ -267,7 +273,9 @@ class Operations(pyfuse3.Operations):
         return pyfuse3.FileInfo(fh=handle, keep_cache=True)
 
     @guarded
-    async def read(self, fh: int, off: int, size: int) -> bytes | bytearray | memoryview:
+    async def read(  # type: ignore[override]  # any buffer will do, and slices are not copied
+        self, fh: int, off: int, size: int
+    ) -> bytes | bytearray | memoryview:
         opened = self._handles.file(fh)
         length = self._inodes.get(opened.inode).size
         if off < length:
@@ -301,10 +309,10 @@ class Operations(pyfuse3.Operations):
     # --- directories -----------------------------------------------------------------------------
 
     @guarded
-    async def opendir(self, inode: InodeId, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:
-        self._inodes.get(inode)
-        self._inodes.opened(inode)
-        return self._handles.add(OpenDirectory(inode))
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:
+        self._inodes.get(InodeId(inode))
+        self._inodes.opened(InodeId(inode))
+        return self._handles.add(OpenDirectory(InodeId(inode)))
 
     @guarded
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:

@@ -67,6 +67,11 @@ class HotBlock:
     def key(self) -> Key:
         return self.inode, self.number
 
+    @property
+    def staged_end(self) -> int:
+        """Where the last staged byte of the block ends."""
+        return self.extents.end
+
 
 @dataclass(slots=True, eq=False)
 class Claim:
@@ -163,8 +168,7 @@ class StagedBlocks:
         """
         inside = length
         if hot.whole:
-            end = hot.extents[-1][1] if hot.extents else 0
-            inside = max(0, min(length, end - start))
+            inside = max(0, min(length, hot.staged_end - start))
         data = self._staging.read(hot.inode, hot.number, start, inside) if inside else b""
         return data if inside == length else data + bytes(length - inside)
 

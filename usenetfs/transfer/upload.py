@@ -34,11 +34,11 @@ from usenetfs.index.transitions import Settled
 from usenetfs.transfer.content import BlockContent
 from usenetfs.transfer.freeing import Freer
 from usenetfs.transfer.packer import Packer, PreparedSegment
-from usenetfs.transfer.post_check import CheckTimes, PostChecker
-from usenetfs.transfer.poster import Poster, PostTarget, Recorded, pack_segments
+from usenetfs.transfer.post_check import CheckTimes, PostChecker, StatSource
+from usenetfs.transfer.poster import Poster, Recorded, pack_segments
 from usenetfs.transfer.prepare import Raw, compress_all, read_and_hash
 from usenetfs.transfer.pulse import Pulse
-from usenetfs.transfer.staged import Claim, StagedBlocks
+from usenetfs.transfer.staged import Claim, Key, StagedBlocks
 from usenetfs.types import ArticleId, Codec, Lane, MessageId, SegmentHash
 
 log = logging.getLogger("usenetfs.upload")
@@ -88,7 +88,7 @@ class Uploader:
         content: BlockContent,
         freer: Freer,
         poster: Poster,
-        target: PostTarget,
+        servers: StatSource,
         *,
         hash_key: bytes,
         settings: UploadSettings,
@@ -103,7 +103,7 @@ class Uploader:
         self._settings = settings
         self._report = report
         self._packer = Packer(block_size=staged.block_size, delay=settings.pack_delay)
-        self.checker = PostChecker(target, self, settings.check)
+        self.checker = PostChecker(servers, self, settings.check)
         self._in_flight: dict[SegmentHash, PreparedSegment] = {}
         self._hashes: dict[ArticleId, list[SegmentHash]] = {}
         self._salts: dict[ArticleId, bytes] = {}
@@ -377,7 +377,7 @@ class Uploader:
         self._staged.dirty_again(settled.requeued)
         self._progress.fire()
 
-    def _freed(self, keys: Sequence[tuple[int, int]]) -> None:
+    def _freed(self, keys: Sequence[Key]) -> None:
         self._staged.settled_on_servers(keys)
         self._freer.add(keys)
 
