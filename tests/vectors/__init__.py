@@ -1,0 +1,1 @@
+"""Golden vectors: bytes that every later version must still read, and mostly still write."""
