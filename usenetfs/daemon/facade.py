@@ -24,7 +24,7 @@ from usenetfs.control.model import (
 from usenetfs.daemon.metrics import render_metrics
 from usenetfs.daemon.parts import Parts
 from usenetfs.daemon.speed import SpeedMeter
-from usenetfs.net.providers import ServerStatus
+from usenetfs.net.pool import ServerStatus
 from usenetfs.options import DaemonOptions
 from usenetfs.types import Durability
 

@@ -1,32 +1,53 @@
-"""The client's side of a session: what may be said now, and what an answer belongs to.
+"""The client's side of an NNTP session: requests to octets, octets to responses.
 
-Octets in, responses out; no socket, no clock, no task. The caller sends what :meth:`request`
-returns, receives into :meth:`ClientProtocol.buffer`, and tells how much came.
+Owns the state of one session and the queue of what the server still owes. Must not know sockets,
+time, or what the caller wants with a response; TLS and article octets pass by it.
 
-States::
+The rules
+---------
 
-    state            may request             leaves by
-    ===============  ======================  =============================================
-    GREETING         nothing                 the greeting: READY, or CLOSED at 4xx/5xx
-    READY            everything              an exclusive verb: EXCLUSIVE; QUIT: CLOSING
-    EXCLUSIVE        nothing                 its reply: READY, or SENDING_ARTICLE at 340/335
-    SENDING_ARTICLE  nothing                 article_sent(): EXCLUSIVE, waiting for 240/441
-    CLOSING          nothing                 205 or the end: CLOSED
-    ===============  ======================  =============================================
+1. Nothing is sent before the greeting (RFC 3977 §3.5: it must not be part of a pipeline).
+2. Requests may follow one another without waiting, up to ``MAX_OUTSTANDING``. Replies come in the
+   order of the requests, so the oldest outstanding request owns the next reply.
+3. After MODE READER, STARTTLS, AUTHINFO, POST and IHAVE nothing may follow before their reply
+   (RFC 3977, 4642, 4643). Such a request may itself follow others: it *ends* a pipeline.
+4. POST and IHAVE get two replies. 340 or 335 asks for the article; the caller writes it and
+   ``.\\r\\n`` and says :meth:`ClientProtocol.article_sent`; the second reply tells what became of
+   it. Both responses carry the same verb and tag. A server that has heard enough may refuse
+   (400 and up) while the article is still being written; the connection is usable again once the
+   article was written all the same.
+5. QUIT ends the requests; so does 400 at any time. Servers end idle sessions with 400, 500, 502 or
+   503 though nobody asked: that is a response whose verb is None.
+6. After 382 the next octet is TLS. An octet that came with the 382 is an injection (RFC 4642 §5)
+   and an error.
+7. An end of file with replies owed is ConnectionLostError. Everything that NNTP does not allow the
+   server is RemoteProtocolError, and what it does not allow us is LocalProtocolError, which changes
+   nothing. Responses that were complete before a violation are delivered first; the error comes
+   with the next call.
 
-Exclusive verbs (``grammar.EXCLUSIVE_VERBS``) may end a pipeline but nothing may follow them. In any
-state a violation by the server leads to ERROR, from which nothing leads away; its octets cannot be
-trusted to be in step any more.
+The states
+----------
 
-Whose fault: :class:`LocalProtocolError` is ours (asked for at the wrong time, malformed argument),
-:class:`RemoteProtocolError` is the server's, :class:`ConnectionLostError` is an end in the middle.
+===============  ========================================================================
+GREETING         waiting for the first line
+READY            requests may be sent, others may be outstanding
+EXCLUSIVE        a command is outstanding after which nothing may be sent
+SENDING_ARTICLE  340 or 335 came; the article is being written
+CLOSING          no further requests; replies still owed may come
+CLOSED           the server closed the connection
+ERROR            the server broke the protocol; what follows means nothing
+===============  ========================================================================
+
+``TRANSITIONS`` below is the whole machine. What is not in it is an error: of ours for the steps
+that we take, of the server's for the others.
 """
 
 from __future__ import annotations
 
 import enum
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from usenetfs.errors import ConnectionLostError, LocalProtocolError, RemoteProtocolError
@@ -42,205 +63,327 @@ from usenetfs.nntp.grammar import (
     encode_command,
 )
 
-MAX_OUTSTANDING: Final = 256
-"""Requests that may wait for replies; a bound on memory, far above any useful pipeline."""
+MAX_OUTSTANDING: Final = 1024
+"""Requests without a reply. Far more than a round trip can hide; it bounds the queue."""
 
-SERVICE_DISCONTINUED: Final = 400
+UNASKED_CODES: Final = frozenset({400, 500, 502, 503})
+"""How servers end a session by themselves."""
 
 
 class ClientState(enum.Enum):
-    """See the module's table."""
+    """See the module's docstring."""
 
-    GREETING = "greeting"
-    READY = "ready"
-    EXCLUSIVE = "exclusive"
-    SENDING_ARTICLE = "sending article"
-    CLOSING = "closing"
-    CLOSED = "closed"
-    ERROR = "error"
+    GREETING = enum.auto()
+    READY = enum.auto()
+    EXCLUSIVE = enum.auto()
+    SENDING_ARTICLE = enum.auto()
+    CLOSING = enum.auto()
+    CLOSED = enum.auto()
+    ERROR = enum.auto()
 
 
-@dataclass(frozen=True, slots=True)
+class Step(enum.Enum):
+    """What can happen to a session."""
+
+    # ours
+    REQUEST = "a request"
+    EXCLUSIVE_REQUEST = "a request that may not be followed by another"
+    QUIT = "QUIT"
+    ARTICLE_SENT = "the end of an article"
+    ARTICLE_WASTED = "the end of an article that was refused meanwhile"
+    # theirs
+    WELCOME = "a greeting"
+    ANSWER = "a reply"
+    EXCLUSIVE_ANSWER = "a reply to an exclusive request"
+    GO_AHEAD = "the permission to send an article"
+    GOODBYE = "a farewell"
+    END = "the end of the stream"
+    VIOLATION = "a violation"
+
+
+_S = ClientState
+TRANSITIONS: Final[Mapping[ClientState, Mapping[Step, ClientState]]] = {
+    _S.GREETING: {
+        Step.WELCOME: _S.READY,
+        Step.GOODBYE: _S.CLOSING,
+        Step.END: _S.CLOSED,
+        Step.VIOLATION: _S.ERROR,
+    },
+    _S.READY: {
+        Step.REQUEST: _S.READY,
+        Step.EXCLUSIVE_REQUEST: _S.EXCLUSIVE,
+        Step.QUIT: _S.CLOSING,
+        Step.ANSWER: _S.READY,
+        Step.GOODBYE: _S.CLOSING,
+        Step.END: _S.CLOSED,
+        Step.VIOLATION: _S.ERROR,
+    },
+    _S.EXCLUSIVE: {
+        Step.ANSWER: _S.EXCLUSIVE,  # to what was sent before it
+        Step.EXCLUSIVE_ANSWER: _S.READY,
+        Step.GO_AHEAD: _S.SENDING_ARTICLE,
+        Step.GOODBYE: _S.CLOSING,
+        Step.END: _S.CLOSED,
+        Step.VIOLATION: _S.ERROR,
+    },
+    _S.SENDING_ARTICLE: {
+        Step.ARTICLE_SENT: _S.EXCLUSIVE,
+        Step.ARTICLE_WASTED: _S.READY,
+        Step.EXCLUSIVE_ANSWER: _S.SENDING_ARTICLE,  # refused early
+        Step.GOODBYE: _S.CLOSING,
+        Step.END: _S.CLOSED,
+        Step.VIOLATION: _S.ERROR,
+    },
+    _S.CLOSING: {
+        Step.ARTICLE_SENT: _S.CLOSING,
+        Step.ARTICLE_WASTED: _S.CLOSING,
+        Step.ANSWER: _S.CLOSING,
+        Step.EXCLUSIVE_ANSWER: _S.CLOSING,
+        Step.GOODBYE: _S.CLOSING,
+        Step.END: _S.CLOSED,
+        Step.VIOLATION: _S.ERROR,
+    },
+    # The writer may finish an article after the reader saw the end.
+    _S.CLOSED: {Step.ARTICLE_WASTED: _S.CLOSED, Step.END: _S.CLOSED},
+    _S.ERROR: {Step.ARTICLE_WASTED: _S.ERROR, Step.VIOLATION: _S.ERROR},
+}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Response:
-    """One reply of the server."""
+    """One reply. ``repr`` shows no data, and no text where it might hold a credential."""
 
     verb: Verb | None
-    """What it answers; None for the greeting and for an unsolicited 400."""
+    """None: the greeting, or words that nobody asked for."""
     tag: object
-    """What was given to :meth:`ClientProtocol.request`."""
+    """What was given to ``request``."""
     code: int
-    text: str = field(repr=False)
-    """The status line after the code."""
-    lines: tuple[bytes, ...] | None = field(default=None, repr=False)
-    """A block without its yEnc part: lines without CRLF, dots unstuffed."""
-    data: bytearray | None = field(default=None, repr=False)
-    """Decoded yEnc of BODY and ARTICLE."""
-    crc: int | None = None
-    """CRC32 of ``data`` where it matches the trailer's."""
-    crc_ok: bool = False
-    """``data`` is there, as long as declared, and its CRC matches."""
-    wire_size: int = 0
-    """Octets that the reply took."""
+    text: str
+    """The status line after the code; control characters are replaced."""
+    lines: tuple[bytes, ...] | None
+    """Lines of a block, without CRLF and stuffed dots. Of a yEnc body only those before
+    ``=ybegin`` (the header of an ARTICLE), None if there are none. None without a block."""
+    data: bytearray | None
+    """Decoded yEnc of BODY or ARTICLE; None if it was not yEnc."""
+    crc: int | None
+    """CRC-32 of ``data``, if it is the one in the trailer."""
+    crc_ok: bool
+    """``data`` is there and whole: trailer seen, sizes agree, CRC matches."""
+    wire_size: int
+    """Octets that this reply took, status line and terminator included."""
+
+    def __repr__(self) -> str:
+        verb = self.verb.value if self.verb else None
+        text = "…" if self.verb in SECRET_VERBS else self.text
+        lines = None if self.lines is None else len(self.lines)
+        data = None if self.data is None else len(self.data)
+        return (
+            f"<Response to {verb}: {self.code} {text!r}, {lines} lines, {data} octets,"
+            f" crc_ok={self.crc_ok}, wire_size={self.wire_size}>"
+        )
+
+
+@dataclass(slots=True)
+class _Outstanding:
+    """A request whose reply is owed; ``sent``: its article was asked for."""
+
+    verb: Verb
+    tag: object
+    asked_for_article: bool = False
 
 
 class ClientProtocol:
-    """See the module. ``max_response``: octets of the longest reply that is not a violation."""
+    """One session. Give it octets with ``buffer``/``received`` or ``feed``; it never blocks.
+
+    ``buffer_size`` octets are allocated once. A reply of more than ``max_response`` octets is a
+    RemoteProtocolError.
+    """
 
     def __init__(self, *, buffer_size: int = 1 << 20, max_response: int = 4 << 20) -> None:
         self._framer = ResponseFramer(buffer_size=buffer_size, max_response=max_response)
-        self._waiting: deque[tuple[Verb, object]] = deque()
-        self._article_sent = False
-        self.state = ClientState.GREETING
+        self._state = ClientState.GREETING
+        self._requests: deque[_Outstanding] = deque()
+        self._failure: str | None = None
 
     def __repr__(self) -> str:
-        return f"<ClientProtocol {self.state.value} outstanding={self.outstanding}>"
+        verbs = " ".join(request.verb.value for request in list(self._requests)[:8])
+        return (
+            f"<ClientProtocol {self._state.name}, {len(self._requests)} outstanding"
+            f"{': ' + verbs if verbs else ''}>"
+        )
+
+    @property
+    def state(self) -> ClientState:
+        """Where the session is; see the module's docstring."""
+        return self._state
 
     @property
     def outstanding(self) -> int:
-        """Replies owed by the server, the greeting not counted."""
-        return len(self._waiting)
+        """Requests whose (last) reply has not come."""
+        return len(self._requests)
 
     @property
-    def can_request(self) -> bool:
-        """Whether some verb may be requested now."""
-        return self.state is ClientState.READY and len(self._waiting) < MAX_OUTSTANDING
+    def can_pipeline(self) -> bool:
+        """Whether a request may be sent now."""
+        return self._state is ClientState.READY and len(self._requests) < MAX_OUTSTANDING
 
-    @property
-    def idle(self) -> bool:
-        """Nothing is owed, and no part of a reply has come."""
-        return self.state is ClientState.READY and not self._waiting and self._framer.idle
-
-    # --- out -------------------------------------------------------------------------------------
+    # --- sending ------------------------------------------------------------------------------
 
     def request(self, verb: Verb, *arguments: str, tag: object = None) -> bytes:
-        """The octets of a command; its response will carry ``tag``."""
-        if self.state is not ClientState.READY:
-            raise LocalProtocolError(f"{verb.value} cannot be said while {self.state.value}")
-        if len(self._waiting) >= MAX_OUTSTANDING:
-            raise LocalProtocolError(f"{MAX_OUTSTANDING} requests wait already")
-        line = encode_command(verb, arguments)
-        self._waiting.append((verb, tag))
-        if verb in EXCLUSIVE_VERBS:
-            self.state = ClientState.EXCLUSIVE
-        elif verb is Verb.QUIT:
-            self.state = ClientState.CLOSING
-        return line
+        """The octets to send for a request; ``tag`` comes back with its response.
+
+        LocalProtocolError, and nothing has changed, if it may not be sent now or NNTP has no such
+        line. RemoteProtocolError if the server broke the protocol before.
+        """
+        self._raise_failure()
+        command = encode_command(verb, arguments)
+        if len(self._requests) >= MAX_OUTSTANDING:
+            raise LocalProtocolError(f"{MAX_OUTSTANDING} requests are outstanding already")
+        if verb is Verb.QUIT:
+            step = Step.QUIT
+        elif verb in EXCLUSIVE_VERBS:
+            step = Step.EXCLUSIVE_REQUEST
+        else:
+            step = Step.REQUEST
+        self._ours(step, verb.value)
+        self._requests.append(_Outstanding(verb, tag))
+        return command
 
     def article_sent(self) -> None:
-        """The caller sent an article and its terminator, after 340 or 335."""
-        if self.state is not ClientState.SENDING_ARTICLE:
-            raise LocalProtocolError("no article was asked for")
-        self._article_sent = True
-        self.state = ClientState.EXCLUSIVE
+        """The article and ``.\\r\\n`` after 340 or 335 were written.
 
-    # --- in --------------------------------------------------------------------------------------
+        Harmless when the session ended meanwhile; LocalProtocolError when nothing was asked for.
+        """
+        over = self._state in {ClientState.CLOSED, ClientState.ERROR}
+        wasted = over or not self._requests
+        self._ours(Step.ARTICLE_WASTED if wasted else Step.ARTICLE_SENT, "article_sent")
+
+    def _ours(self, step: Step, what: str) -> None:
+        state = TRANSITIONS[self._state].get(step)
+        if state is None:
+            raise LocalProtocolError(f"{what} is not allowed in state {self._state.name}")
+        self._state = state
+
+    # --- receiving ----------------------------------------------------------------------------
 
     def buffer(self) -> memoryview:
-        """Where to receive to; take it anew for every receive."""
+        """Where to receive the next octets to. Never empty; take it anew for every receive."""
+        self._raise_failure()
         return self._framer.buffer()
 
     def received(self, count: int) -> list[Response]:
-        """``count`` octets came; 0 is the end of the stream. The replies that are whole now."""
-        if self.state is ClientState.ERROR:
-            raise RemoteProtocolError("the session is out of step")
-        if not count:
-            return self._end()
-        self._framer.commit(count)
-        responses: list[Response] = []
-        try:
-            while (response := self._next()) is not None:
-                responses.append(response)
-        except RemoteProtocolError:
-            self.state = ClientState.ERROR
-            if not responses:
-                raise
+        """``count`` octets were put into the buffer; 0 is the end of the stream.
+
+        RemoteProtocolError (once those complete before it have been returned) or, for an end with
+        something outstanding, ConnectionLostError.
+        """
+        self._raise_failure()
+        if count == 0:
+            self._end()
+            return []
+        responses = self._take(count)
+        if not responses:
+            self._raise_failure()
         return responses
 
     def feed(self, data: bytes) -> list[Response]:
-        """:meth:`received`, for octets that are somewhere else."""
+        """Like ``buffer`` and ``received``, for octets that are elsewhere. b"" is the end."""
+        self._raise_failure()
         if not data:
             return self.received(0)
         responses: list[Response] = []
-        view = memoryview(data)
-        while view:
-            room = self.buffer()
-            count = min(len(room), len(view))
-            room[:count] = view[:count]
-            view = view[count:]
-            responses += self.received(count)
+        start = 0
+        while start < len(data) and self._failure is None:
+            with self._framer.buffer() as room:
+                count = min(len(room), len(data) - start)
+                room[:count] = data[start : start + count]
+            responses += self._take(count)
+            start += count
+        if not responses:
+            self._raise_failure()
         return responses
 
-    def _end(self) -> list[Response]:
-        clean = not self._waiting and self._framer.idle and self.state is not ClientState.GREETING
-        farewell = self.state is ClientState.CLOSING
-        self.state = ClientState.CLOSED
-        if not clean and not farewell:
-            raise ConnectionLostError("the server ended the session in the middle of something")
-        return []
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise RemoteProtocolError(self._failure)
 
-    def _next(self) -> Response | None:
-        verb = self._waiting[0][0] if self._waiting else None
-        frame = self._framer.next_frame(verb)
-        if frame is None:
-            return None
-        if self.state is ClientState.GREETING:
-            return self._greeted(frame)
-        if verb is None:
-            return self._unsolicited(frame)
-        return self._answered(verb, frame)
+    def _end(self) -> None:
+        whole = self._framer.idle and self._state is not ClientState.GREETING
+        lost = len(self._requests)
+        if self._state is not ClientState.CLOSED and (lost or not whole):
+            self._state = TRANSITIONS[self._state][Step.END]
+            raise ConnectionLostError(f"the server ended the session with {lost} replies owed")
+        self._state = TRANSITIONS[self._state][Step.END]
 
-    def _greeted(self, frame: Frame) -> Response:
-        if frame.code in WELCOME_CODES:
-            self.state = ClientState.READY
-        elif frame.code >= SERVICE_DISCONTINUED:
-            self.state = ClientState.CLOSED
+    def _take(self, count: int) -> list[Response]:
+        responses: list[Response] = []
+        if self._state is ClientState.CLOSED:
+            raise LocalProtocolError("octets after the end of the stream")
+        try:
+            self._framer.commit(count)
+            while (frame := self._framer.next_frame(self._awaited())) is not None:
+                responses.append(self._respond(frame))
+        except RemoteProtocolError as error:
+            self._failure = error.message
+            self._state = TRANSITIONS[self._state][Step.VIOLATION]
+        return responses
+
+    def _awaited(self) -> Verb | None:
+        return self._requests[0].verb if self._requests else None
+
+    def _respond(self, frame: Frame) -> Response:
+        """Pair a reply with its request, and step."""
+        if self._state is ClientState.GREETING:
+            step, request = _judge_greeting(frame.code), None
+        elif not self._requests:
+            step, request = _judge_unasked(frame.code), None
         else:
-            raise RemoteProtocolError(f"{frame.code} is no greeting")
-        return _response(None, None, frame)
+            request = self._requests[0]
+            step = self._judge_reply(request, frame.code)
+        state = TRANSITIONS[self._state].get(step)
+        if state is None:
+            raise RemoteProtocolError(f"{step.value} ({frame.code}) in state {self._state.name}")
+        self._state = state
+        if request is not None and step is not Step.GO_AHEAD:
+            self._requests.popleft()
+        body = frame.body
+        return Response(
+            verb=request.verb if request else None,
+            tag=request.tag if request else None,
+            code=frame.code,
+            text=frame.text,
+            lines=frame.lines,
+            data=body.data if body else None,
+            crc=body.crc if body else None,
+            crc_ok=body is not None and body.ok,
+            wire_size=frame.wire_size,
+        )
 
-    def _unsolicited(self, frame: Frame) -> Response:
-        """RFC 3977 §3.2.1: 400 may be sent at any time, and ends the session. Nothing else may."""
-        if frame.code != SERVICE_DISCONTINUED:
-            raise RemoteProtocolError(f"{frame.code} answers nothing that was asked")
-        self.state = ClientState.CLOSED
-        return _response(None, None, frame)
-
-    def _answered(self, verb: Verb, frame: Frame) -> Response:
-        _, tag = self._waiting[0]
-        self._check_code(verb, frame)
-        if frame.code == GO_AHEAD_CODES.get(verb) and not self._article_sent:
-            self.state = ClientState.SENDING_ARTICLE
-            return _response(verb, tag, frame)
-        self._waiting.popleft()
-        self._article_sent = False
-        if self.state is ClientState.EXCLUSIVE and not self._waiting:
-            self.state = ClientState.READY
-        if verb is Verb.QUIT:
-            self.state = ClientState.CLOSED
-        return _response(verb, tag, frame)
-
-    def _check_code(self, verb: Verb, frame: Frame) -> None:
-        if frame.code >= SERVICE_DISCONTINUED:
-            return
-        if self._article_sent and len(self._waiting) == 1:
-            welcome = frame.code == ARTICLE_CODES.get(verb)
-        else:
-            welcome = frame.code in REPLY_CODES[verb]
-        if not welcome:
-            detail = "" if verb in SECRET_VERBS else f" ({frame.text[:60]})"
-            raise RemoteProtocolError(f"{frame.code} is no answer to {verb.value}{detail}")
+    def _judge_reply(self, request: _Outstanding, code: int) -> Step:
+        verb = request.verb
+        welcome = {ARTICLE_CODES[verb]} if request.asked_for_article else REPLY_CODES[verb]
+        early = self._state is ClientState.SENDING_ARTICLE
+        if code < 400 and (early or code not in welcome):
+            raise RemoteProtocolError(f"{verb.value} was answered with {code}")
+        if code == 400 or code == 205 or (verb is Verb.MODE_READER and code == 502):
+            return Step.GOODBYE  # RFC 3977 §3.2.1, §5.4, §5.3.2
+        if code == GO_AHEAD_CODES.get(verb) and not request.asked_for_article:
+            request.asked_for_article = True
+            return Step.GO_AHEAD
+        if verb is Verb.STARTTLS and code == 382 and self._framer.pending:
+            raise RemoteProtocolError("octets between 382 and the TLS handshake")
+        return Step.EXCLUSIVE_ANSWER if verb in EXCLUSIVE_VERBS else Step.ANSWER
 
 
-def _response(verb: Verb | None, tag: object, frame: Frame) -> Response:
-    body = frame.body
-    return Response(
-        verb=verb,
-        tag=tag,
-        code=frame.code,
-        text=frame.text,
-        lines=frame.lines,
-        data=None if body is None else body.data,
-        crc=None if body is None else body.crc,
-        crc_ok=body is not None and body.ok,
-        wire_size=frame.wire_size,
-    )
+def _judge_greeting(code: int) -> Step:
+    if code in WELCOME_CODES:
+        return Step.WELCOME
+    if code >= 400:
+        return Step.GOODBYE
+    raise RemoteProtocolError(f"the server greeted with {code}")
+
+
+def _judge_unasked(code: int) -> Step:
+    if code in UNASKED_CODES:
+        return Step.GOODBYE
+    raise RemoteProtocolError(f"a reply ({code}) that nobody asked for")

@@ -1,197 +1,445 @@
-"""The server's side of a session: commands out of octets, and octets out of replies.
+"""The server's side of an NNTP session: octets to events, replies to octets.
 
-Octets in, events out; no socket, no spool, no clock. One event at a time: after a
-:class:`CommandReceived` the caller replies, and only then asks for the next, so pipelined commands
-are answered in order and a POST's article is never taken for a command.
+Owns the receive buffer and the state of one session. Must not know sockets, time, articles' places
+or who may do what: the caller decides every reply.
 
-Phases::
+The rules
+---------
 
-    phase     until                         event                       then
-    ========  ============================  ==========================  ===========================
-    COMMAND   a line                        CommandReceived             COMMAND
-    COMMAND   a line that is no command     BadCommand                  COMMAND
-    COMMAND   > 512 octets without CRLF     BadCommand(501) at its end  COMMAND
-    ARTICLE   CRLF . CRLF                   ArticleReceived             COMMAND
-    ARTICLE   the same, and it was too      ArticleTooLarge             COMMAND
-              large to be kept
-    ========  ============================  ==========================  ===========================
+1. The first reply is the greeting. Before it nothing is looked at.
+2. Commands become events in the order they came, as many as have come (RFC 3977 §3.5). Each is
+   owed one reply, in that order.
+3. After POST, IHAVE and STARTTLS the meaning of what follows hangs on the reply, so no further
+   event comes before it. 340 and 335 make it an article; any other code makes it commands. After
+   382 it is TLS: octets that came too early are an injection (RFC 4642 §5) and are dropped.
+   Having replied, the caller asks :meth:`ServerProtocol.events` for what came meanwhile.
+4. An article ends with CRLF . CRLF. It is owed a second reply. One of more than ``max_article``
+   octets is read to its end and not kept.
+5. A line of more than 512 octets is read to its end and not kept; it, and every line that is no
+   command, is owed the reply that its BadCommand names.
+6. 205 and 400, and any greeting from 400 up, end the session; what comes after is dropped.
 
-ARTICLE is entered by :meth:`ServerProtocol.expect_article`, after the reply 340 or 335.
+The states
+----------
 
-Invariants: memory is bounded by ``max_article`` plus what one receive brings; each octet is looked
-at a bounded number of times, however the input is cut; a reply's text cannot hold CR or LF.
+==========  ============================================================================
+GREETING    the greeting has not been sent
+COMMANDS    lines are commands
+LONG_LINE   amid a command line that is too long
+DECIDING    a POST, IHAVE or STARTTLS waits for its reply
+ARTICLE     amid an article
+CLOSING     the session is over; what comes is dropped
+CLOSED      the client closed the connection
+==========  ============================================================================
+
+``TRANSITIONS`` below is the whole machine; a step that is not in it is a mistake of the caller's.
+
+Invariants: the buffer holds at most one article and ``_SLACK`` octets; each octet is scanned once
+for the end of a line or of an article, whatever the chunks; commands' secrets are in no ``repr``.
 """
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
-from usenetfs.errors import LocalProtocolError
+from usenetfs.errors import ConnectionLostError, LocalProtocolError
 from usenetfs.nntp.grammar import (
+    BLOCK_CODES,
     BLOCK_END,
     CRLF,
+    GO_AHEAD_CODES,
     MAX_COMMAND,
     SECRET_VERBS,
     CommandSyntaxError,
     Verb,
     dot_stuff,
+    dot_unstuff,
     parse_command,
 )
 
-LONG_LINE_REPLY: Final = 501
+_SLACK: Final = 64 * 1024
+_OVERLAP: Final = len(BLOCK_END) - 1
 
 
-class ServerPhase(enum.Enum):
-    """See the module's table."""
+class ServerState(enum.Enum):
+    """See the module's docstring."""
 
-    COMMAND = "command"
-    ARTICLE = "article"
+    GREETING = enum.auto()
+    COMMANDS = enum.auto()
+    LONG_LINE = enum.auto()
+    DECIDING = enum.auto()
+    ARTICLE = enum.auto()
+    CLOSING = enum.auto()
+    CLOSED = enum.auto()
+
+
+class Step(enum.Enum):
+    """What can happen to a session."""
+
+    WELCOME = "a greeting"
+    COMMAND = "a command"
+    DECISIVE_COMMAND = "a command whose reply decides what follows"
+    OVERFLOW = "more octets than a line may have"
+    LINE_END = "the end of a long line"
+    REPLY = "a reply"
+    GO_AHEAD = "the permission to send an article"
+    REFUSAL = "another reply than that"
+    ARTICLE_END = "the end of an article"
+    GOODBYE = "a farewell"
+    END = "the end of the stream"
+
+
+_S = ServerState
+TRANSITIONS: Final[Mapping[ServerState, Mapping[Step, ServerState]]] = {
+    _S.GREETING: {Step.WELCOME: _S.COMMANDS, Step.GOODBYE: _S.CLOSING, Step.END: _S.CLOSED},
+    _S.COMMANDS: {
+        Step.COMMAND: _S.COMMANDS,
+        Step.DECISIVE_COMMAND: _S.DECIDING,
+        Step.OVERFLOW: _S.LONG_LINE,
+        Step.REPLY: _S.COMMANDS,
+        Step.GOODBYE: _S.CLOSING,
+        Step.END: _S.CLOSED,
+    },
+    _S.LONG_LINE: {
+        Step.LINE_END: _S.COMMANDS,
+        Step.REPLY: _S.LONG_LINE,
+        Step.GOODBYE: _S.CLOSING,
+        Step.END: _S.CLOSED,
+    },
+    _S.DECIDING: {
+        Step.REPLY: _S.DECIDING,  # to what came before it
+        Step.GO_AHEAD: _S.ARTICLE,
+        Step.REFUSAL: _S.COMMANDS,
+        Step.GOODBYE: _S.CLOSING,
+        Step.END: _S.CLOSED,
+    },
+    _S.ARTICLE: {
+        Step.ARTICLE_END: _S.COMMANDS,
+        Step.GOODBYE: _S.CLOSING,
+        Step.END: _S.CLOSED,
+    },
+    _S.CLOSING: {Step.REPLY: _S.CLOSING, Step.GOODBYE: _S.CLOSING, Step.END: _S.CLOSED},
+    _S.CLOSED: {Step.REPLY: _S.CLOSED, Step.GOODBYE: _S.CLOSED, Step.END: _S.CLOSED},
+}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CommandReceived:
+    """A well-formed command; ``arguments`` fit the verb."""
+
+    verb: Verb
+    arguments: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        secret = self.verb in SECRET_VERBS
+        return f"<CommandReceived {self.verb.value} {'…' if secret else self.arguments!r}>"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ArticleReceived:
+    """The article after 340 or 335."""
+
+    verb: Verb
+    """POST or IHAVE."""
+    wire: bytes
+    """As it came, leading dots stuffed, without the terminator; empty or ends with CRLF."""
+    stuffed: bool
+    """Whether there are stuffed dots in ``wire``; else it is the content as it is."""
+
+    @property
+    def content(self) -> bytes:
+        """The article, dots unstuffed. No copy where nothing was stuffed."""
+        return dot_unstuff(self.wire) if self.stuffed else self.wire
+
+    def __repr__(self) -> str:
+        return f"<ArticleReceived {self.verb.value} {len(self.wire)} octets>"
 
 
 @dataclass(frozen=True, slots=True)
-class CommandReceived:
-    """A command; reply to it before asking for the next event."""
+class ArticleTooLarge:
+    """An article of ``size`` octets went by and was not kept."""
 
     verb: Verb
-    arguments: tuple[str, ...] = field(repr=False)
-
-    def __repr__(self) -> str:
-        shown = "(…)" if self.verb in SECRET_VERBS else repr(self.arguments)
-        return f"<CommandReceived {self.verb.value} {shown}>"
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
 class BadCommand:
-    """A line that is no command: reply with ``code`` and ``reason``."""
+    """A line that is no command; reply ``code`` and ``reason``. Repeats nothing of the line."""
 
     code: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ArticleReceived:
-    """An article as it came over the wire: CRLF lines, dots still stuffed, no terminator."""
-
-    wire: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ArticleTooLarge:
-    """An article ended that had more than ``max_article`` octets; it was thrown away."""
-
-    size: int
-
-
-Event = CommandReceived | BadCommand | ArticleReceived | ArticleTooLarge
+Event = CommandReceived | ArticleReceived | ArticleTooLarge | BadCommand
 
 
 class ServerProtocol:
-    """See the module. ``max_article``: octets on the wire, terminator not counted."""
+    """One session. Octets come by ``buffer``/``received`` or ``feed``; replies are returned."""
 
     def __init__(self, *, max_article: int = 4 << 20) -> None:
         self._max_article = max_article
-        self._buffer = bytearray()
-        self._searched = 0
-        self._discarded = 0
-        self._too_long = False
-        self.phase = ServerPhase.COMMAND
+        self._state = ServerState.GREETING
+        self._owed: deque[Verb | None] = deque()
+        self._article_verb = Verb.POST
+        self._buffer = bytearray(_SLACK)
+        self._start = 0
+        self._end = 0
+        self._scanned = 0
+        self._stuffed = False
+        self._dropped = 0
 
     def __repr__(self) -> str:
-        return f"<ServerProtocol {self.phase.value} buffered={len(self._buffer)}>"
+        return (
+            f"<ServerProtocol {self._state.name}, {len(self._owed)} replies owed,"
+            f" {self._end - self._start} octets held>"
+        )
 
     @property
-    def buffered(self) -> int:
-        """Octets received and not yet part of an event."""
-        return len(self._buffer)
+    def state(self) -> ServerState:
+        """Where the session is; see the module's docstring."""
+        return self._state
 
-    # --- in --------------------------------------------------------------------------------------
+    @property
+    def owed(self) -> int:
+        """Events that have not been replied to."""
+        return len(self._owed)
 
-    def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Octets came from the client."""
-        self._buffer += data
+    # --- receiving ----------------------------------------------------------------------------
 
-    def next_event(self) -> Event | None:
-        """The next event; None: more octets are needed."""
-        if self.phase is ServerPhase.ARTICLE:
-            return self._next_article()
-        return self._next_command()
+    def buffer(self) -> memoryview:
+        """Where to receive the next octets to; take it anew for every receive.
 
-    def expect_article(self) -> None:
-        """340 or 335 was sent: what comes now is an article."""
-        if self.phase is ServerPhase.ARTICLE:
-            raise LocalProtocolError("an article is expected already")
-        self.phase = ServerPhase.ARTICLE
-        self._searched = 0
-        self._discarded = 0
+        LocalProtocolError when it is full because a reply is being waited for.
+        """
+        self._make_room(_SLACK // 2)
+        return memoryview(self._buffer)[self._end :]
 
-    def _next_command(self) -> Event | None:
-        end = self._buffer.find(CRLF, max(0, self._searched - 1))
-        if end < 0:
-            self._searched = len(self._buffer)
-            if self._searched > MAX_COMMAND:
-                # Only its last octet may still belong to the line's end.
-                self._too_long = True
-                del self._buffer[:-1]
-                self._searched = 1
+    def received(self, count: int) -> list[Event]:
+        """``count`` octets were put into the buffer; 0 is the end of the stream.
+
+        ConnectionLostError if the stream ended amid a line or an article.
+        """
+        if not 0 <= count <= len(self._buffer) - self._end:
+            raise LocalProtocolError(f"{count} octets do not fit the buffer that was given")
+        if count == 0:
+            self._finish()
+            return []
+        if self._state is ServerState.CLOSED:
+            raise LocalProtocolError("octets after the end of the stream")
+        self._end += count
+        return self.events()
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Like ``buffer`` and ``received``, for octets that are elsewhere. b"" is the end."""
+        if not data:
+            return self.received(0)
+        events: list[Event] = []
+        start = 0
+        while start < len(data):
+            with self.buffer() as room:
+                count = min(len(room), len(data) - start)
+                room[:count] = data[start : start + count]
+            events += self.received(count)
+            start += count
+        return events
+
+    def events(self) -> list[Event]:
+        """What can be made of the octets that are there; to be asked after a reply to POST."""
+        events: list[Event] = []
+        while self._end > self._start:
+            if self._state is ServerState.ARTICLE:
+                event = self._read_article()
+            elif self._state in {ServerState.COMMANDS, ServerState.LONG_LINE}:
+                event = self._read_line()
+            else:
+                break
+            if event is None:
+                break
+            events.append(event)
+        if self._state in {ServerState.CLOSING, ServerState.CLOSED}:
+            self._start = self._end
+        if self._start == self._end:
+            self._start = self._end = self._scanned = 0
+        return events
+
+    def _finish(self) -> None:
+        amid = self._state in {ServerState.ARTICLE, ServerState.LONG_LINE} or (
+            self._state is ServerState.COMMANDS and self._end > self._start
+        )
+        self._step(Step.END)
+        self._start = self._end = self._scanned = 0
+        if amid:
+            raise ConnectionLostError("the client ended the session amid a line or an article")
+
+    def _make_room(self, wanted: int) -> None:
+        """Room for ``wanted`` octets at the end: move to the front, then grow by doubling."""
+        if len(self._buffer) - self._end >= wanted:
+            return
+        held = self._end - self._start
+        size = len(self._buffer)
+        if size - held < max(wanted, size // 2):
+            size = min(2 * size, self._max_article + 2 * _SLACK)
+        if size - held < wanted:
+            raise LocalProtocolError("the buffer is full; a reply is due before more is received")
+        kept = memoryview(self._buffer)[self._start : self._end]
+        if size > len(self._buffer):
+            self._buffer = bytearray(size)  # never resized: there may be views of the old one
+        self._buffer[:held] = kept
+        self._scanned -= self._start
+        self._start, self._end = 0, held
+
+    def _step(self, step: Step) -> None:
+        state = TRANSITIONS[self._state].get(step)
+        if state is None:
+            raise LocalProtocolError(f"{step.value} is not allowed in state {self._state.name}")
+        self._state = state
+
+    # --- command lines ------------------------------------------------------------------------
+
+    def _read_line(self) -> Event | None:
+        start = max(self._start, self._scanned)
+        found = self._buffer.find(CRLF, start, self._end)
+        if found < 0:
+            self._scanned = self._end - 1  # a CR may be the last octet
+            if self._end - self._start >= MAX_COMMAND and self._state is ServerState.COMMANDS:
+                self._step(Step.OVERFLOW)
+            if self._state is ServerState.LONG_LINE:
+                self._start = self._end - 1
             return None
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + len(CRLF)]
-        self._searched = 0
-        too_long = self._too_long or end + len(CRLF) > MAX_COMMAND
-        self._too_long = False
-        if too_long:
-            return BadCommand(LONG_LINE_REPLY, f"a command line has at most {MAX_COMMAND} octets")
+        line_start, self._start = self._start, found + len(CRLF)
+        self._scanned = self._start
+        if self._state is ServerState.LONG_LINE or self._start - line_start > MAX_COMMAND:
+            if self._state is ServerState.LONG_LINE:
+                self._step(Step.LINE_END)
+            self._owed.append(None)
+            return BadCommand(501, f"a command line has at most {MAX_COMMAND} octets")
+        return self._command(bytes(memoryview(self._buffer)[line_start:found]))
+
+    def _command(self, line: bytes) -> Event:
         try:
             verb, arguments = parse_command(line)
         except CommandSyntaxError as error:
+            self._owed.append(None)
             return BadCommand(error.code, error.reason)
+        decisive = verb in GO_AHEAD_CODES or verb is Verb.STARTTLS
+        self._step(Step.DECISIVE_COMMAND if decisive else Step.COMMAND)
+        self._owed.append(verb)
         return CommandReceived(verb, arguments)
 
-    def _next_article(self) -> Event | None:
-        buffer = self._buffer
-        if not self._discarded and buffer.startswith(b".\r\n"):
-            end, wire_end = 0, 3
-        else:
-            end = buffer.find(BLOCK_END, max(0, self._searched - len(BLOCK_END) + 1))
-            wire_end = end + len(BLOCK_END)
-            if end < 0:
-                self._shed()
-                return None
-            end += len(CRLF)
-        size = self._discarded + end
+    # --- articles -----------------------------------------------------------------------------
+
+    def _read_article(self) -> Event | None:
+        """Look for the terminator in what has not been scanned.
+
+        One search serves two ends: the first CRLF . that is not the terminator's is a stuffed dot,
+        and after it the terminator is searched for as a whole, which is faster.
+        """
+        buffer, end = self._buffer, self._end
+        if self._dropped == 0 and self._scanned <= self._start:
+            if end - self._start >= 3 and buffer.startswith(b".\r\n", self._start):
+                return self._article_ended(self._start, self._start + 3)
+            self._stuffed = buffer.startswith(b".", self._start)
+        position = max(self._start, self._scanned)
+        if not self._stuffed:
+            position = buffer.find(b"\r\n.", position, end)
+            if 0 <= position < end - _OVERLAP and not buffer.startswith(BLOCK_END, position):
+                self._stuffed = True
+        if position >= 0:
+            found = buffer.find(BLOCK_END, position, end)
+            if found >= 0:
+                return self._article_ended(found + 2, found + len(BLOCK_END))
+        self._scanned = max(self._start, end - _OVERLAP)
+        if end - self._start + self._dropped > self._max_article + _OVERLAP:
+            self._dropped += self._scanned - self._start
+            self._start = self._scanned
+        return None
+
+    def _article_ended(self, stop: int, after: int) -> Event:
+        """The article is ``[start, stop)`` of the buffer; its terminator ends at ``after``."""
+        size = self._dropped + stop - self._start
+        event: Event
         if size > self._max_article:
-            event: Event = ArticleTooLarge(size)
+            event = ArticleTooLarge(self._article_verb, size)
         else:
-            with memoryview(buffer) as view:
-                event = ArticleReceived(bytes(view[:end]))
-        del buffer[:wire_end]
-        self.phase = ServerPhase.COMMAND
-        self._searched = 0
+            with memoryview(self._buffer) as view:
+                wire = bytes(view[self._start : stop])
+            event = ArticleReceived(self._article_verb, wire, self._stuffed)
+        self._start = self._scanned = after
+        self._dropped = 0
+        self._step(Step.ARTICLE_END)
+        self._owed.append(None)
         return event
 
-    def _shed(self) -> None:
-        """Remember how far was searched; throw away what is too large to be kept anyway."""
-        if self._discarded + len(self._buffer) > self._max_article + len(BLOCK_END):
-            gone = len(self._buffer) - len(BLOCK_END) + 1
-            del self._buffer[:gone]
-            self._discarded += gone
-        self._searched = len(self._buffer)
+    # --- replying -----------------------------------------------------------------------------
 
-    # --- out -------------------------------------------------------------------------------------
+    def reply(self, code: int, text: str = "") -> bytes:
+        """The octets of a reply of one line, to the greeting or the oldest event not replied to.
 
-    def reply(self, code: int, text: str) -> bytes:
-        """The octets of a one-line reply."""
-        if not 100 <= code <= 599:
-            raise LocalProtocolError(f"{code} is no reply code")
-        if "\r" in text or "\n" in text or "\0" in text:
-            raise LocalProtocolError("a reply's text holds CR, LF or NUL")
-        return f"{code} {text}".encode("utf-8", "surrogateescape") + CRLF
+        400 may be sent at any time. LocalProtocolError: nothing is owed, the code wants a block,
+        or the text holds what no line may hold.
+        """
+        verb = self._owed[0] if self._owed else None
+        if verb is not None and BLOCK_CODES.get(verb) == code:
+            raise LocalProtocolError(f"{code} to {verb.value} has a block")
+        return self._reply(code, text)
 
     def reply_block(self, code: int, text: str, block: bytes, *, stuffed: bool = False) -> bytes:
-        """A reply with a block of CRLF lines; ``stuffed``: its leading dots are doubled already."""
-        content = block if stuffed else dot_stuff(block)
-        if content and not content.endswith(CRLF):
-            raise LocalProtocolError("a block ends with a whole line")
-        return b"".join((self.reply(code, text), content, b".\r\n"))
+        """The octets of a reply with a block: lines that end with CRLF, without terminator.
+
+        ``stuffed``: leading dots are doubled already, so that ``block`` needs no look.
+        """
+        verb = self._owed[0] if self._owed else None
+        if verb is None or BLOCK_CODES.get(verb) != code:
+            raise LocalProtocolError(f"{code} has no block here")
+        head = self._reply(code, text)
+        if not stuffed:
+            block = dot_stuff(block)
+        elif block and not block.endswith(CRLF):
+            raise LocalProtocolError("a block's last line has no CRLF")
+        return b"".join((head, block, b".\r\n"))
+
+    def _reply(self, code: int, text: str) -> bytes:
+        line = _status_line(code, text)
+        if self._state is ServerState.GREETING:
+            self._step(Step.WELCOME if code < 400 else Step.GOODBYE)
+            return line
+        if not self._owed:
+            if code != 400:
+                raise LocalProtocolError(f"{code}: no reply is owed")
+            self._step(Step.GOODBYE)
+            return line
+        verb = self._owed[0]
+        # Only the newest command can be the decisive one: none is read after it.
+        decides = self._state is ServerState.DECIDING and len(self._owed) == 1
+        if code in {205, 400}:
+            step = Step.GOODBYE
+        elif not decides:
+            step = Step.REPLY
+        elif verb is not None and code == GO_AHEAD_CODES.get(verb):
+            step = Step.GO_AHEAD
+            self._article_verb = verb
+            self._scanned = self._start
+            self._stuffed = False
+        else:
+            step = Step.REFUSAL
+            if verb is Verb.STARTTLS and code == 382:
+                self._start = self._end = self._scanned = 0
+        self._step(step)
+        self._owed.popleft()
+        return line
+
+
+def _status_line(code: int, text: str) -> bytes:
+    if not 100 <= code <= 599:
+        raise LocalProtocolError(f"{code} is no reply code")
+    line = f"{code} {text}".encode("utf-8", "surrogateescape")
+    if b"\r" in line or b"\n" in line or b"\0" in line:
+        raise LocalProtocolError("a reply's text holds CR, LF or NUL")
+    if len(line) + len(CRLF) > MAX_COMMAND:
+        raise LocalProtocolError(f"a status line has at most {MAX_COMMAND} octets")
+    return line + CRLF

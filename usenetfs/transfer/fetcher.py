@@ -31,6 +31,7 @@ from usenetfs.article.seal import open_seal
 from usenetfs.errors import (
     ArticleMissingError,
     DataUnavailableError,
+    EncodingError,
     IntegrityError,
     NetworkError,
     WrongArticleError,
@@ -193,7 +194,7 @@ class Fetcher:
         while True:
             try:
                 body = await self._patiently(wanted, lane, wrong)
-            except (ArticleMissingError, NetworkError) as error:
+            except (ArticleMissingError, EncodingError, NetworkError) as error:
                 raise _unavailable(error, wrong) from error
             try:
                 container = self._open(article, body.data)
@@ -257,7 +258,7 @@ def _payload_of(container: Container, location: BlockLocation) -> memoryview:
 
 
 def _unavailable(
-    error: ArticleMissingError | NetworkError, wrong: dict[str, str]
+    error: ArticleMissingError | EncodingError | NetworkError, wrong: dict[str, str]
 ) -> DataUnavailableError:
     reasons = dict(getattr(error, "reasons", {}) or {})
     reasons.update(wrong)

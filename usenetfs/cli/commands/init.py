@@ -1,0 +1,125 @@
+"""``usenetfs init``: make a filesystem."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from usenetfs.cli import passphrase
+from usenetfs.cli.context import Common
+from usenetfs.cli.output import note, say, say_json
+from usenetfs.config.directories import FilesystemPaths
+from usenetfs.config.units import parse_size
+from usenetfs.config.vault import replace_file, translated
+from usenetfs.errors import ConfigurationError, FilesystemExistsError, UsageError
+
+PAGE = 4096
+MIN_BLOCK, MAX_BLOCK = 4 * PAGE, 900 * 1024
+"""Octets. The upper bound keeps an encoded block below INN's limit of 1,000,000 per article."""
+
+
+def run(common: Common, name: str, *, offline: bool, block_size: str, as_json: bool) -> None:
+    """Make the filesystem ``name`` and print its recovery key."""
+    paths = common.directories.filesystem(name)
+    if paths.exists():
+        raise FilesystemExistsError(
+            f'there is a filesystem "{name}" already, in {paths.data}',
+            hint=f"mount it: usenetfs mount {name} MOUNTPOINT; or choose another name",
+        )
+    octets = _block_size(block_size)
+    settings = common.settings
+    if not offline and not settings.posting.groups:
+        raise ConfigurationError(
+            "no newsgroup is configured to post to",
+            hint='add to the configuration: [posting] groups = ["alt.binaries.test"]',
+        )
+    chosen = passphrase.obtain_new(common, prompt=f"New passphrase for {name}")
+    if not offline:
+        from usenetfs.cli.server_check import check_servers
+        from usenetfs.cli.unlock import vault_passwords
+
+        passwords = vault_passwords(common, passphrase.with_vault(common, chosen))
+        check_servers(settings, passwords)
+    recovery_key = create(paths, chosen, block_size=octets)
+    if as_json:
+        say_json({"name": name, "path": str(paths.data), "recovery_key": recovery_key})
+        return
+    note(f'Filesystem "{name}" made in {paths.data}.')
+    note("")
+    note("Recovery key. Write it down and keep it apart from this machine: with it and a server")
+    note("account everything can be had back, and whoever has it can read everything.")
+    note("")
+    say(f"  {recovery_key}")
+    note("")
+    note(f"Next: usenetfs mount {name} MOUNTPOINT")
+
+
+def create(paths: FilesystemPaths, chosen: str, *, block_size: int) -> str:
+    """Make keys and index at ``paths``, all or nothing; returns the recovery key."""
+    from usenetfs.article.key_file import create_key_file
+    from usenetfs.article.keys import KeySet, generate_master_key
+    from usenetfs.article.recovery_key import format_recovery_key
+    from usenetfs.index import Index
+
+    master = generate_master_key()
+    filesystem_id = secrets.token_bytes(16)
+    keys = KeySet.from_master(master, filesystem_id)
+    key_file = create_key_file(master, chosen, filesystem_id=filesystem_id, name=paths.name)
+    with _new_directory(paths.data) as directory:
+        making = FilesystemPaths(paths.name, directory, paths.cache)
+        replace_file(making.key_file, key_file)
+        Index.create(
+            making.index,
+            filesystem_id=filesystem_id,
+            name=paths.name,
+            block_size=block_size,
+            directory_key=keys.directory_key,
+        ).close()
+        making.staging.mkdir(mode=0o700)
+        making.logs.mkdir(mode=0o700)
+    return format_recovery_key(master)
+
+
+def _block_size(text: str) -> int:
+    try:
+        octets = parse_size(text)
+    except ValueError as error:
+        raise UsageError(f"--block-size: {error}") from None
+    if octets % PAGE or not MIN_BLOCK <= octets <= MAX_BLOCK:
+        raise UsageError(
+            f"--block-size: {octets} is not possible",
+            hint=f"a multiple of {PAGE}, from {MIN_BLOCK} to {MAX_BLOCK}",
+        )
+    return octets
+
+
+@contextlib.contextmanager
+def _new_directory(path: Path) -> Iterator[Path]:
+    """A directory that becomes ``path`` when the block ends well, and vanishes when not."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        making = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise translated(error, f"cannot make {path}") from error
+    try:
+        yield making
+        _flush(making)
+        making.rename(path)
+        _flush(path.parent)
+    except OSError as error:
+        raise translated(error, f"cannot make {path}") from error
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def _flush(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

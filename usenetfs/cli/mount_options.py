@@ -1,0 +1,80 @@
+"""The ``-o`` options of ``mount``: parsing, meaning, refusal.
+
+Options that ``mount(8)`` and fstab pass to every filesystem and that mean nothing here are accepted
+and ignored by name; every other unknown one is an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from usenetfs.errors import UsageError
+from usenetfs.options import FsyncMode
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """What ``-o`` says."""
+
+    read_only: bool = False
+    allow_other: bool = False
+    writeback: bool = False
+    fsync: FsyncMode = FsyncMode.LOCAL
+    debug: bool = False
+
+
+_FLAGS: Final[dict[str, dict[str, bool]]] = {
+    "ro": {"read_only": True},
+    "rw": {"read_only": False},
+    "allow_other": {"allow_other": True},
+    "writeback": {"writeback": True},
+    "nowriteback": {"writeback": False},
+    "debug": {"debug": True},
+}
+
+_IGNORED: Final = re.compile(
+    r"defaults|auto|noauto|user|nouser|users|nofail|_netdev|nodev|nosuid|x-.*|comment=.*"
+)
+
+
+def parse_mount_options(texts: Iterable[str]) -> MountOptions:
+    """The options in ``texts``, each a comma-separated list; UsageError names the wrong one."""
+    options = MountOptions()
+    for name in (part.strip() for text in texts for part in text.split(",")):
+        if not name or _IGNORED.fullmatch(name):
+            continue
+        if name in _FLAGS:
+            options = replace(options, **_FLAGS[name])  # type: ignore[arg-type]
+        elif name.startswith("fsync="):
+            options = replace(options, fsync=_fsync(name.removeprefix("fsync=")))
+        else:
+            raise _unknown(name)
+    return options
+
+
+def format_mount_options(options: MountOptions) -> str:
+    """The ``-o`` text that reads back as ``options``."""
+    parts = ["ro" if options.read_only else "rw", f"fsync={options.fsync.value}"]
+    parts += [name for name in ("allow_other", "writeback", "debug") if getattr(options, name)]
+    return ",".join(parts)
+
+
+def _fsync(value: str) -> FsyncMode:
+    try:
+        return FsyncMode(value)
+    except ValueError:
+        allowed = ", ".join(mode.value for mode in FsyncMode)
+        raise UsageError(f'-o fsync={value}: "{value}" is not one of {allowed}') from None
+
+
+def _unknown(name: str) -> UsageError:
+    known = [*_FLAGS, "fsync=local", "fsync=posted", "fsync=seen"]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return UsageError(
+        f"-o {name}: unknown option{f'; did you mean {close[0]}?' if close else ''}",
+        hint=f"known: {', '.join(known)}",
+    )

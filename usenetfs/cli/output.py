@@ -1,0 +1,66 @@
+"""How commands speak: results on stdout, everything else on stderr, errors in two lines.
+
+Owns the form of error messages and of JSON output. Colours, bars and tables come from rich, which
+is loaded only by commands that show them, and only act on a terminal; ``NO_COLOR`` is rich's own
+business.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from usenetfs.errors import NoHealthyServersError, UsenetfsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def say(text: str) -> None:
+    """A line of result."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """A line that is no result: progress, warnings, questions."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def say_json(value: Any) -> None:
+    """A result for programs: one JSON value, indented, with stable keys."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A rich console over the present stdout or stderr; plain text when that is no terminal."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def report_error(error: BaseException, *, verbosity: int) -> None:
+    """Say what went wrong and what to do; a traceback only with ``-vv``."""
+    if verbosity >= 2:
+        traceback.print_exception(error)
+    for line in error_lines(error):
+        note(line)
+
+
+def error_lines(error: BaseException) -> list[str]:
+    """``usenetfs: message`` and, where there is one, ``hint: …``."""
+    if not isinstance(error, UsenetfsError):
+        kind = type(error).__name__
+        return [
+            f"usenetfs: internal error: {kind}: {error}",
+            "hint: this is a bug; run the command again with -vv and report what it prints",
+        ]
+    lines = [f"usenetfs: {error.message}"]
+    if isinstance(error, NoHealthyServersError):
+        lines += [f"  {server}: {reason}" for server, reason in error.reasons.items()]
+    if error.hint:
+        lines.append(f"hint: {error.hint}")
+    return lines

@@ -1,0 +1,140 @@
+"""The status as people read it. Shows the same numbers as the JSON, rounded.
+
+Pure: a report in, a rich renderable out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from usenetfs.config.units import human_duration, human_size
+from usenetfs.control.model import Amount, ServerReport, StatusReport
+
+_STATE_STYLE: Final = {
+    "mounted": "green",
+    "healthy": "green",
+    "idle": "green",
+    "not mounted": "yellow",
+    "degraded": "yellow",
+    "draining": "yellow",
+    "down": "red",
+}
+
+
+def render(status: StatusReport, *, now: float | None = None) -> RenderableType:
+    """Everything worth showing of ``status``; ``now`` is Unix time, for tests."""
+    moment = time.time() if now is None else now
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column()
+    for label, text in _facts(status, moment):
+        facts.add_row(label, text)
+    parts: list[RenderableType] = [_title(status), facts]
+    if status.servers:
+        parts += [Text(), _servers(status.servers)]
+    if status.recent_errors:
+        parts += [Text(), *_errors(status, moment)]
+    return Group(*parts)
+
+
+def _title(status: StatusReport) -> Text:
+    title = Text(status.name, style="bold")
+    title.append("  ")
+    title.append(status.state, style=_STATE_STYLE.get(status.state, ""))
+    if status.mountpoint:
+        title.append(f" at {status.mountpoint}")
+    if status.read_only:
+        title.append(", read-only")
+    if status.uptime is not None:
+        title.append(f", for {human_duration(status.uptime)}", style="dim")
+    return title
+
+
+def _facts(status: StatusReport, now: float) -> Iterator[tuple[str, str]]:
+    yield (
+        "contents",
+        f"{status.files:,} files in {status.directories:,} directories, {human_size(status.bytes)}",
+    )
+    durability = status.durability
+    yield "staged", _amount(durability.staged, "on this disk only", limit=status.staging_limit)
+    yield "posted", _amount(durability.posted, "accepted by a server")
+    yield "seen", _amount(durability.seen, "found on a server")
+    yield "verified", _amount(durability.verified, "fetched and opened")
+    if status.pid is None:
+        return
+    busy = [f"{q.name} {q.depth}{_of(q.capacity)}" for q in status.queues if q.depth]
+    yield "queues", ", ".join(busy) or "empty"
+    left = "" if status.time_left is None else f", {human_duration(status.time_left)} left"
+    yield "upload", _speed(status.upload.now, status.upload.average) + left
+    yield "download", _speed(status.download.now, status.download.average)
+    yield "cache", _cache(status)
+    yield "checkpoint", _checkpoint(status, now)
+
+
+def _amount(amount: Amount, meaning: str, *, limit: int = 0) -> str:
+    of = f" of {human_size(limit)}" if limit else ""
+    return f"{human_size(amount.bytes)}{of} in {amount.blocks:,} blocks ({meaning})"
+
+
+def _of(capacity: int | None) -> str:
+    return "" if capacity is None else f"/{capacity}"
+
+
+def _speed(current: float, average: float) -> str:
+    return f"{human_size(current)}/s now, {human_size(average)}/s on average"
+
+
+def _cache(status: StatusReport) -> str:
+    cache = status.cache
+    asked = cache.hits + cache.misses
+    hits = f", {100 * cache.hits / asked:.0f} % hits" if asked else ""
+    return (
+        f"{human_size(cache.bytes)} of {human_size(cache.max_bytes)} on disk, "
+        f"{human_size(cache.memory_bytes)} of {human_size(cache.memory_max_bytes)} in memory{hits}"
+    )
+
+
+def _checkpoint(status: StatusReport, now: float) -> str:
+    checkpoint = status.checkpoint
+    if checkpoint.number is None or checkpoint.time is None:
+        text = "none published yet"
+    else:
+        ago = human_duration(max(now - checkpoint.time, 0))
+        text = f"number {checkpoint.number}, {ago} ago"
+    if checkpoint.pending_changes:
+        text += f"; {checkpoint.pending_changes:,} changes not in it"
+    return text
+
+
+def _servers(servers: tuple[ServerReport, ...]) -> Table:
+    table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="bold")
+    for heading in ("server", "state", "health", "busy/open/limit", "latency", "errors"):
+        table.add_column(heading)
+    for server in servers:
+        latency = "" if server.latency_ms is None else f"{server.latency_ms:.0f} ms"
+        errors = f"{server.errors:,}" + (f": {server.last_error}" if server.last_error else "")
+        table.add_row(
+            Text(server.name),
+            Text(server.state, style=_STATE_STYLE.get(server.state, "")),
+            f"{100 * server.health:.0f} %",
+            f"{server.busy}/{server.open}/{server.limit}",
+            latency,
+            Text(errors),
+        )
+    return table
+
+
+def _errors(status: StatusReport, now: float) -> Iterator[Text]:
+    yield Text("recent errors", style="bold")
+    for error in status.recent_errors:
+        times = f" ({error.count} times)" if error.count > 1 else ""
+        ago = human_duration(max(now - error.time, 0))
+        yield Text(f"  {ago} ago: {error.message}{times}", style="red")
+        if error.hint:
+            yield Text(f"    hint: {error.hint}")

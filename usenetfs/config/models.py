@@ -1,0 +1,311 @@
+"""What can be configured: every section, key, default and limit.
+
+This module is the reference of the configuration file. Each field's docstring is what
+``docs/configuration.md`` and error messages rest on. Values are plain (octets, seconds, text);
+constructors elsewhere take those and never see these classes, the daemon being the one that takes
+them apart. Invariant: unknown keys are errors; a model is frozen once made. Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from usenetfs.config.units import format_duration, format_size, parse_duration, parse_size
+
+MIB: Final = 1024**2
+GIB: Final = 1024**3
+
+_NEWSGROUP: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_-]*(?:\.[A-Za-z0-9+_-]+)*")
+
+
+def _size(minimum: int = 0) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        octets = parse_size(value)
+        if octets < minimum:
+            raise ValueError(
+                f"{format_size(octets)} is too little; at least {format_size(minimum)}"
+            )
+        return octets
+
+    return read
+
+
+def _duration(minimum: float, maximum: float) -> Callable[[object], float]:
+    def read(value: object) -> float:
+        seconds = parse_duration(value)
+        if not minimum <= seconds <= maximum:
+            raise ValueError(
+                f"{format_duration(seconds)} is out of range; "
+                f"{format_duration(minimum)} to {format_duration(maximum)}"
+            )
+        return seconds
+
+    return read
+
+
+def _tls(value: object) -> object:
+    """``true`` and ``false`` stand for ``implicit`` and ``none``, also as text."""
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.lower(), value)
+    return {True: "implicit", False: "none"}[value] if isinstance(value, bool) else value
+
+
+def _comma_list(value: object) -> object:
+    """``a, b`` as it comes from a variable is the list ``["a", "b"]``."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _newsgroup(value: str) -> str:
+    if not _NEWSGROUP.fullmatch(value):
+        raise ValueError(f'"{value}" is not a newsgroup name such as "alt.binaries.test"')
+    return value
+
+
+def _pin(value: object) -> object:
+    """SHA-256 of a certificate as 64 hex digits (colons allowed) or base64; kept as hex."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip().removeprefix("sha256:").removeprefix("sha256//")
+    digits = text.replace(":", "").lower()
+    if re.fullmatch(r"[0-9a-f]{64}", digits):
+        return digits
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != 32:
+        raise ValueError("must be the SHA-256 of the certificate: 64 hex digits, or base64")
+    return raw.hex()
+
+
+Size = Annotated[int, BeforeValidator(_size()), PlainSerializer(format_size, when_used="json")]
+LargeSize = Annotated[
+    int, BeforeValidator(_size(16 * MIB)), PlainSerializer(format_size, when_used="json")
+]
+Timeout = Annotated[
+    float,
+    BeforeValidator(_duration(0.1, 3600)),
+    PlainSerializer(format_duration, when_used="json"),
+]
+Delay = Annotated[
+    float, BeforeValidator(_duration(0, 86400)), PlainSerializer(format_duration, when_used="json")
+]
+FilePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+"""Absolute: the daemon works in another directory than the command line."""
+Newsgroup = Annotated[str, BeforeValidator(lambda v: _newsgroup(v) if isinstance(v, str) else v)]
+Level = Literal["debug", "info", "warning", "error", "critical"]
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+class Section(BaseModel):
+    """Base of all sections."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSection(Section):
+    """One ``[[servers]]`` entry. The password is in the vault, never here."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    """How messages and ``server remove`` call it."""
+    host: Annotated[str, Field(min_length=1, pattern=r"^\S+$")]
+    """Host name or address."""
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """563 with TLS from the start, 119 otherwise, unless given."""
+    tls: Annotated[Literal["implicit", "starttls", "none"], BeforeValidator(_tls)] = "implicit"
+    """``true`` (``implicit``), ``"starttls"`` or ``false`` (``none``)."""
+    ca_file: FilePath | None = None
+    """PEM file of certificates to trust instead of the system's."""
+    pin: Annotated[str, BeforeValidator(_pin)] | None = None
+    """SHA-256 of the only certificate accepted."""
+    username: Annotated[str, Field(min_length=1)] | None = None
+    connections: Annotated[int, Field(ge=1, le=200)] = 8
+    """At most this many at once; what the account allows."""
+    priority: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Lower is asked first; equal ones share by health."""
+    posting: bool = True
+    """Whether articles may be posted here."""
+    storage_group: Annotated[str, Field(min_length=1)] | None = None
+    """Servers of one group share their articles: what one misses, the others miss too."""
+
+    @property
+    def effective_port(self) -> int:
+        return self.port or (563 if self.tls == "implicit" else 119)
+
+
+class RuleSection(Section):
+    """One ``[[posting.rules]]`` entry: newsgroups for some files. Tells the world what they are."""
+
+    groups: Annotated[tuple[Newsgroup, ...], BeforeValidator(_comma_list), Field(min_length=1)]
+    pattern: Annotated[str, Field(min_length=1)] | None = None
+    """Shell pattern on the file's name, such as ``*.flac``."""
+    min_size: Size | None = None
+    max_size: Size | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> RuleSection:
+        if self.pattern is None and self.min_size is None and self.max_size is None:
+            raise ValueError("needs a pattern, min_size or max_size; otherwise use posting.groups")
+        if None not in {self.min_size, self.max_size} and self.min_size > self.max_size:  # type: ignore[operator]
+            raise ValueError("min_size is larger than max_size: the rule can never apply")
+        return self
+
+
+class PostingSection(Section):
+    """``[posting]``: where articles go."""
+
+    groups: Annotated[tuple[Newsgroup, ...], BeforeValidator(_comma_list)] = ()
+    """General newsgroups, taken in turn. At least one is needed to post."""
+    rules: tuple[RuleSection, ...] = ()
+
+
+class CacheSection(Section):
+    """``[cache]``: what was fetched and can be fetched again."""
+
+    max_size: Size = 20 * GIB
+    """Of articles kept on disk."""
+    memory_size: Size = 256 * MIB
+    """Of opened articles kept in memory."""
+    min_free: Size = 1 * GIB
+    """Left free on the cache's disk, whatever ``max_size`` says."""
+
+
+class StagingSection(Section):
+    """``[staging]``: what is not yet safe on Usenet."""
+
+    max_size: LargeSize = 50 * GIB
+    """Writers wait when this much is staged."""
+    settle: Delay = 2.0
+    """How long a block must rest unwritten before it is uploaded."""
+    free_at: Literal["seen", "verified"] = "seen"
+    """How safe a block must be before its staged copy goes."""
+
+
+class CheckpointSection(Section):
+    """``[checkpoint]``: publishing the index."""
+
+    interval: Annotated[
+        float,
+        BeforeValidator(_duration(1, 86400)),
+        PlainSerializer(format_duration, when_used="json"),
+    ] = 30.0
+
+
+class UploadSection(Section):
+    """``[upload]``: from staging to articles."""
+
+    codec: Annotated[Literal["zstd", "lzma", "zlib", "none"], BeforeValidator(_lower)] = "zstd"
+    level: Annotated[int, Field(ge=-7, le=22)] | None = None
+    """Compression level; each codec has its own default and limits."""
+    connections: Annotated[int, Field(ge=1, le=200)] | None = None
+    """Posts at once; found by itself unless given, and never above the servers' sum."""
+    workers: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Threads that hash, compress and seal; min(8, processors) unless given."""
+    check_delay: Delay = 5.0
+    """Between the server's 240 and the STAT that checks it."""
+    check_timeout: Annotated[
+        float,
+        BeforeValidator(_duration(1, 86400)),
+        PlainSerializer(format_duration, when_used="json"),
+    ] = 600.0
+    """What is not seen by then is posted again."""
+
+    @model_validator(mode="after")
+    def _level_fits_codec(self) -> UploadSection:
+        low, high = {"zstd": (-7, 22), "lzma": (0, 9), "zlib": (0, 9), "none": (-7, 22)}[self.codec]
+        if self.level is not None and not low <= self.level <= high:
+            raise ValueError(f"level {self.level} is none of {self.codec}'s: {low} to {high}")
+        return self
+
+
+class NetworkSection(Section):
+    """``[network]``: how long to wait for servers, how often to try again."""
+
+    connect_timeout: Timeout = 20.0
+    """For name lookup, TCP, TLS, greeting and login together."""
+    timeout: Timeout = 60.0
+    """For a reply to begin, and for each further piece of it."""
+    idle_check: Timeout = 30.0
+    """An idle connection is probed this often."""
+    retries: Annotated[int, Field(ge=0, le=100)] = 5
+    retry_strategy: Literal["exponential", "linear", "fibonacci", "fixed"] = "exponential"
+    retry_delay: Timeout = 1.0
+    retry_max_delay: Timeout = 60.0
+
+
+class LogSection(Section):
+    """``[log]``: what is written down."""
+
+    format: Annotated[Literal["text", "json"], BeforeValidator(_lower)] = "text"
+    upload: Annotated[Level, BeforeValidator(_lower)] = "info"
+    download: Annotated[Level, BeforeValidator(_lower)] = "info"
+    security: Annotated[Level, BeforeValidator(_lower)] = "warning"
+    database: Annotated[Level, BeforeValidator(_lower)] = "error"
+    performance: Annotated[Level, BeforeValidator(_lower)] = "debug"
+    max_size: Annotated[
+        int, BeforeValidator(_size(64 * 1024)), PlainSerializer(format_size, when_used="json")
+    ] = 10_000_000
+    """Of one file before it is rotated."""
+    backups: Annotated[int, Field(ge=1, le=100)] = 5
+
+
+class Settings(BaseSettings):
+    """Everything, validated. Made by ``loader.load``; defaults alone by ``Settings()``."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    data_dir: FilePath | None = None
+    """Filesystems and the vault; ``~/.local/share/usenetfs`` unless given."""
+    cache_dir: FilePath | None = None
+    """What may be deleted at any time; ``~/.cache/usenetfs`` unless given."""
+    servers: tuple[ServerSection, ...] = ()
+    posting: PostingSection = PostingSection()
+    cache: CacheSection = CacheSection()
+    staging: StagingSection = StagingSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+    upload: UploadSection = UploadSection()
+    network: NetworkSection = NetworkSection()
+    log: LogSection = LogSection()
+
+    @model_validator(mode="after")
+    def _server_names_differ(self) -> Settings:
+        seen: set[str] = set()
+        for server in self.servers:
+            if server.name in seen:
+                raise ValueError(f'two servers are called "{server.name}"; names must differ')
+            seen.add(server.name)
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is handed in: nothing is read behind the loader's back."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)

@@ -1,0 +1,1 @@
+"""The running daemon's interface: HTTP over a Unix socket, for the CLI, scripts and pages."""

@@ -1,0 +1,148 @@
+"""The block map: which segment holds which block of which file.
+
+Owns ``blocks``, and keeps the reference counts of segments right in the same transaction: nobody
+else writes block rows except transitions.py, which uses the same counting. It must not know where
+content is staged, except that shortening a block makes content read earlier useless
+(:meth:`StagingTable.cut`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from usenetfs.errors import DatabaseError
+from usenetfs.index.database import Database
+from usenetfs.index.segments import SegmentTable
+from usenetfs.index.staging import StagingTable
+from usenetfs.types import (
+    ArticleId,
+    BlockNumber,
+    Codec,
+    InodeId,
+    MessageId,
+    SegmentHash,
+    SegmentId,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One row of ``blocks``: the first ``length`` bytes of the segment, then zeros."""
+
+    segment: SegmentId
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockLocation:
+    """A block with all that is needed to fetch it. Lengths in bytes."""
+
+    number: BlockNumber
+    length: int
+    segment: SegmentId
+    hash: SegmentHash
+    codec: Codec
+    raw_length: int
+    stored_length: int
+    article: ArticleId
+    slot: int
+    attempt: int
+    message_id: MessageId | None
+    """Only if it is not the one computed from ``article`` and ``attempt``."""
+
+
+_LOCATE = """
+SELECT b.number, b.length, b.segment, s.hash, s.codec, s.raw_length, s.stored_length, s.article,
+       s.slot, a.attempt, m.message_id
+FROM blocks b CROSS JOIN segments s ON s.id = b.segment CROSS JOIN articles a ON a.id = s.article
+LEFT JOIN message_ids m ON m.article = a.id
+WHERE b.inode = ? AND b.number >= ? AND b.number < ?
+ORDER BY b.number
+"""
+
+
+class BlockTable:
+    def __init__(self, database: Database, segments: SegmentTable, staging: StagingTable) -> None:
+        self._database = database
+        self._segments = segments
+        self._staging = staging
+
+    def get(self, inode: InodeId, number: BlockNumber) -> Block | None:
+        row = self._database.row(
+            "SELECT segment, length FROM blocks WHERE inode = ? AND number = ?", (inode, number)
+        )
+        return None if row is None else Block(*row)
+
+    def locate(self, inode: InodeId, first: BlockNumber, count: int) -> list[BlockLocation]:
+        """Where blocks ``first`` … ``first + count − 1`` are; those without a row are left out."""
+        return [
+            BlockLocation(
+                number, length, segment, content, Codec(codec), raw, stored, article, slot, *rest
+            )
+            for number, length, segment, content, codec, raw, stored, article, slot, *rest in (
+                self._database.rows(_LOCATE, (inode, first, first + count))
+            )
+        ]
+
+    def set(self, inode: InodeId, number: BlockNumber, segment: SegmentId, length: int) -> None:
+        """Point a block to a segment. Raises DatabaseError if there is no such segment."""
+        old = self.get(inode, number)
+        if not self._segments.take(segment, length):
+            raise DatabaseError(f"segment {segment} does not exist")
+        self._database.write(
+            "INSERT INTO blocks (inode, number, segment, length) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (inode, number) DO UPDATE"
+            " SET segment = excluded.segment, length = excluded.length",
+            (inode, number, segment, length),
+        )
+        if old is not None:
+            self._segments.release([(old.segment, old.length)])
+
+    def set_length(self, inode: InodeId, number: BlockNumber, length: int) -> None:
+        """Shorten a block to ``length`` bytes (the block a truncation cuts through).
+
+        What lies behind reads as zeros from now on, also if the file grows again: content of the
+        block that is being uploaded now is not settled by its arrival, and the block is uploaded
+        anew. A block that is shorter already stays as it is.
+        """
+        self._staging.cut(inode, number)
+        old = self.get(inode, number)
+        if old is None or old.length <= length:
+            return
+        if length <= 0:
+            self.delete_range(inode, number, number)
+            return
+        self._database.write(
+            "UPDATE blocks SET length = ? WHERE inode = ? AND number = ?", (length, inode, number)
+        )
+        self._segments.resize(old.segment, length - old.length)
+
+    def delete_from(self, inode: InodeId, first: BlockNumber, limit: int) -> int:
+        """Delete up to ``limit`` blocks numbered ``first`` or more, the last ones first.
+
+        Returns how many; fewer than ``limit`` means that none is left. Going backwards lets the
+        caller shorten a huge file in several transactions, each of which leaves a valid file.
+        """
+        lowest = self._database.value(
+            "SELECT min(number) FROM (SELECT number FROM blocks WHERE inode = ? AND number >= ?"
+            " ORDER BY number DESC LIMIT ?)",
+            (inode, first, limit),
+        )
+        if lowest is None:
+            return 0
+        return self.delete_range(inode, lowest, None)
+
+    def delete_range(self, inode: InodeId, first: BlockNumber, last: BlockNumber | None) -> int:
+        """Delete blocks ``first`` … ``last`` (None: the end of the file); returns how many."""
+        dropped = self._database.write_rows(
+            "DELETE FROM blocks WHERE inode = ? AND number BETWEEN ? AND ?"
+            " RETURNING segment, length",
+            (inode, first, (1 << 62) if last is None else last),
+        )
+        self._segments.release(dropped)
+        return len(dropped)
+
+    def last(self, inode: InodeId) -> BlockNumber | None:
+        """The highest block number that has a row."""
+        number = self._database.value("SELECT max(number) FROM blocks WHERE inode = ?", (inode,))
+        return None if number is None else BlockNumber(number)

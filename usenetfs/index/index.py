@@ -1,0 +1,379 @@
+"""The index: what there is in the filesystem, and where each part of it is.
+
+Owns the database file and the table objects; this is the object the rest of the project holds.
+Calls are synchronous and take microseconds; they are made on one thread, with no ``await`` inside a
+transaction. What takes longer says so.
+
+Invariants: every change happens inside :meth:`Index.transaction`, or in one of the transitions,
+which open their own; the hook set by :meth:`Index.set_commit_hook` runs inside each of them, just
+before its COMMIT, and so sees and can store everything that changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import apsw
+
+from usenetfs.errors import DatabaseError, FilesystemExistsError, SchemaVersionError
+from usenetfs.index.articles import ArticleState, ArticleTable, InFlightArticle
+from usenetfs.index.attributes import SymlinkTable, XattrTable
+from usenetfs.index.blocks import BlockTable
+from usenetfs.index.check import Checker, Finding
+from usenetfs.index.database import Database, Transaction, sync_directory, translate
+from usenetfs.index.dirents import DirentTable
+from usenetfs.index.inodes import COLUMNS, InodeTable
+from usenetfs.index.schema import APPLICATION_ID, CREATE_SCHEMA, SCHEMA_VERSION
+from usenetfs.index.segments import SegmentTable
+from usenetfs.index.staging import StagingTable
+from usenetfs.index.totals import Amount, Counter, TotalsTable
+from usenetfs.index.transitions import Transitions
+from usenetfs.types import ROOT_INODE, Durability, InodeId
+
+ROOT_MODE: Final = 0o040755
+WAL_STEP_BYTES: Final = 4 * 1024 * 1024
+"""A WAL smaller than this is not worth a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilesystemIdentity:
+    """What the index says it is. ``block_size`` in bytes."""
+
+    filesystem_id: bytes
+    name: str
+    block_size: int
+    epoch: int
+    schema_version: int
+
+
+class Index(Transitions):
+    """An open index. A context manager; made by :meth:`create` or :meth:`open`."""
+
+    def __init__(
+        self, database: Database, identity: FilesystemIdentity, *, directory_key: bytes
+    ) -> None:
+        self.identity = identity
+        self.totals = TotalsTable(database)
+        self.inodes = InodeTable(database, self.totals)
+        self.dirents = DirentTable(database, directory_key)
+        self.symlinks = SymlinkTable(database)
+        self.xattrs = XattrTable(database)
+        self.articles = ArticleTable(database, self.totals, identity.epoch)
+        self.segments = SegmentTable(database, self.articles)
+        self.staging = StagingTable(database, self.totals, identity.block_size)
+        self.blocks = BlockTable(database, self.segments, self.staging)
+        super().__init__(database, self.articles, self.segments)
+        self._commit_hook: Callable[[], None] | None = None
+        database.before_commit = self._before_commit
+        database.after_rollback = self.totals.discard
+
+    def __repr__(self) -> str:
+        return f"<Index {self.identity.name!r} {self._database!r}>"
+
+    # --- making, opening, closing
+
+    @classmethod
+    def create(
+        cls,
+        path: Path | str,
+        *,
+        filesystem_id: bytes,
+        name: str,
+        block_size: int,
+        directory_key: bytes,
+        epoch: int = 1,
+        uid: int | None = None,
+        gid: int | None = None,
+        now_ns: int = 0,
+    ) -> Index:
+        """Make the index of an empty filesystem and open it.
+
+        The root directory belongs to ``uid``/``gid``, by default the caller. The file appears whole
+        or not at all. Raises :class:`FilesystemExistsError` if there is one.
+        """
+        path = Path(path)
+        if len(filesystem_id) != 16:
+            raise DatabaseError("a filesystem id is 16 bytes")
+        if block_size <= 0:
+            raise DatabaseError("a block size is positive")
+        if path.exists():
+            raise FilesystemExistsError(f"{path} exists already")
+        meta = {
+            "filesystem_id": filesystem_id,
+            "name": name,
+            "block_size": block_size,
+            "epoch": epoch,
+            "directory_key_check": _key_check(directory_key),
+        }
+        root = (
+            ROOT_INODE,
+            ROOT_MODE,
+            os.getuid() if uid is None else uid,
+            os.getgid() if gid is None else gid,
+            2,
+            0,
+            0,
+            now_ns,
+            now_ns,
+            now_ns,
+        )
+        temporary = path.with_name(path.name + ".new")
+        temporary.unlink(missing_ok=True)
+        try:
+            _build(temporary, meta, root)
+            os.link(temporary, path)
+        except FileExistsError as error:
+            raise FilesystemExistsError(f"{path} exists already") from error
+        except apsw.Error as error:
+            raise translate(error, path) from error
+        except OSError as error:
+            raise DatabaseError(f"{path} cannot be made: {error.strerror}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_directory(path.parent)
+        return cls.open(path, directory_key=directory_key)
+
+    @classmethod
+    def open(cls, path: Path | str, *, directory_key: bytes, read_only: bool = False) -> Index:
+        """Open an index; what an unclean stop left in the WAL is taken in.
+
+        Raises :class:`SchemaVersionError` for another version's, :class:`FilesystemBusyError` if
+        another process has it open for writing, :class:`DatabaseError` for anything else: not
+        there, not an index, damaged, or another filesystem's key. Read-only may be open beside a
+        writer, in another process.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise DatabaseError(
+                f"there is no index at {path}", hint="usenetfs init makes a filesystem"
+            )
+        database = Database(path, read_only=read_only)
+        try:
+            identity = _identify(database, directory_key)
+            return cls(database, identity, directory_key=directory_key)
+        except BaseException:
+            database.close()
+            raise
+
+    def close(self) -> None:
+        """Close the database; an open transaction is rolled back. May be called twice."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- transactions
+
+    def transaction(self) -> Transaction:
+        """``with index.transaction():`` BEGIN IMMEDIATE … COMMIT, or ROLLBACK if the body raises.
+
+        Not re-entrant. Contains no ``await``.
+        """
+        return self._database.transaction()
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._database.in_transaction
+
+    @property
+    def database(self) -> Database:
+        """The connection, for the parts of the project that record or copy the database."""
+        return self._database
+
+    def set_commit_hook(self, hook: Callable[[], None] | None) -> None:
+        """``hook`` runs inside every transaction, last before its COMMIT; it may write."""
+        self._commit_hook = hook
+
+    def _before_commit(self) -> None:
+        self.totals.flush()
+        if self._commit_hook is not None:
+            self._commit_hook()
+
+    # --- what status and sync ask
+
+    def durability_of(self, inode: InodeId) -> Durability:
+        """How safe a file's content is: the least of its blocks.
+
+        A file without content is as safe as can be. Reads every block row of a file that is wholly
+        verified: about a microsecond each.
+        """
+        waiting = self._database.row(
+            "SELECT max(state <> 2 OR generation <> uploaded_generation), count(*)"
+            " FROM local_staging WHERE inode = ?",
+            (inode,),
+        )
+        if waiting is not None and waiting[1]:
+            return Durability.STAGED if waiting[0] else Durability.POSTED
+        unverified = self._database.row(
+            "SELECT 1 FROM blocks b CROSS JOIN segments s ON s.id = b.segment"
+            " CROSS JOIN articles a ON a.id = s.article WHERE b.inode = ? AND a.state < ?",
+            (inode, Durability.VERIFIED),
+        )
+        return Durability.VERIFIED if unverified is None else Durability.SEEN
+
+    def durability_totals(self) -> dict[Durability, Amount]:
+        """Blocks and bytes in each state; from counters, so at no cost.
+
+        A block that was seen and changed since is counted twice: what is on Usenet, and what is
+        staged.
+        """
+        read = self.totals.read()
+        return {
+            Durability.STAGED: read[Counter.STAGING_DIRTY] + read[Counter.STAGING_UPLOADING],
+            Durability.POSTED: read[Counter.STAGING_POSTED],
+            Durability.SEEN: read[Counter.BLOCKS_SEEN],
+            Durability.VERIFIED: read[Counter.BLOCKS_VERIFIED],
+        }
+
+    def in_flight(self) -> list[InFlightArticle]:
+        """All articles recorded and not seen."""
+        return self.articles.in_flight()
+
+    def in_doubt(self) -> list[InFlightArticle]:
+        """Those of which no server ever said that it took them."""
+        return [a for a in self.articles.in_flight() if a.state is ArticleState.PENDING]
+
+    # --- durability and maintenance
+
+    def sync(self) -> None:
+        """Make all commits so far survive power loss. Blocks: call it in a thread."""
+        self._database.sync()
+
+    def wal_size(self) -> int:
+        """Bytes of the write-ahead log now."""
+        return self._database.wal_size()
+
+    def wal_checkpoint_step(self) -> None:
+        """The long half of maintenance, for a thread: copies the WAL into the database."""
+        self._database.checkpoint_in_thread()
+
+    def wal_checkpoint_inline(self) -> None:
+        """The short half, on the owner's thread right after: lets the WAL start over."""
+        self._database.checkpoint_inline()
+
+    def maintain(self) -> bool:
+        """Both halves one after the other, if the WAL is worth it; whether it was.
+
+        For callers without an event loop to hold up; the daemon runs the halves where they belong.
+        """
+        if self.wal_size() < WAL_STEP_BYTES:
+            return False
+        self.wal_checkpoint_step()
+        self.wal_checkpoint_inline()
+        return True
+
+    def optimize(self) -> None:
+        """Refresh the planner's statistics where they are stale. A few milliseconds."""
+        with self.transaction():
+            self._database.write("PRAGMA optimize")
+
+    # --- checking
+
+    def check(
+        self,
+        *,
+        repair: bool = False,
+        deep: bool = False,
+        batch: int = 1000,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> list[Finding]:
+        """Compare every table with every other; see check.py. Slow; nothing may write meanwhile.
+
+        ``cancelled`` is asked between batches; the findings so far are returned.
+        """
+        checker = self._checker(repair=repair, deep=deep, batch=batch)
+        for _ in checker.steps():
+            if cancelled is not None and cancelled():
+                break
+        return checker.findings
+
+    def check_steps(
+        self, *, repair: bool = False, deep: bool = False, batch: int = 1000
+    ) -> Iterator[list[Finding]]:
+        """The same in steps: after each batch, the findings so far."""
+        checker = self._checker(repair=repair, deep=deep, batch=batch)
+        for _ in checker.steps():
+            yield checker.findings
+
+    def _checker(self, *, repair: bool, deep: bool, batch: int) -> Checker:
+        return Checker(
+            self._database,
+            inodes=self.inodes,
+            dirents=self.dirents,
+            totals=self.totals,
+            block_size=self.identity.block_size,
+            repair=repair,
+            deep=deep,
+            batch=batch,
+        )
+
+
+def _key_check(directory_key: bytes) -> bytes:
+    """Tells whether a directory key is the one the names were placed with."""
+    return blake2b(b"usenetfs index", digest_size=8, key=directory_key).digest()
+
+
+def _build(path: Path, meta: dict[str, object], root: tuple[int, ...]) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(CREATE_SCHEMA)
+        connection.executemany(
+            "INSERT INTO meta (key, value) VALUES (?, ?)",
+            list(meta.items()),  # type: ignore[arg-type]
+        )
+        connection.executemany(
+            "INSERT INTO local_totals (name, count, bytes) VALUES (?, ?, 0)",
+            [(int(name), int(name is Counter.DIRECTORIES)) for name in Counter],
+        )
+        connection.execute(
+            f"INSERT INTO inodes ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", root
+        )
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", SCHEMA_VERSION)
+        connection.execute("COMMIT")
+    finally:
+        connection.close(True)
+
+
+def _identify(database: Database, directory_key: bytes) -> FilesystemIdentity:
+    path = database.path
+    if database.value("PRAGMA application_id") != APPLICATION_ID:
+        raise DatabaseError(f"{path} is not an index of usenetfs", hint="check the path")
+    version = database.value("PRAGMA user_version")
+    if version != SCHEMA_VERSION:
+        newer = version > SCHEMA_VERSION
+        raise SchemaVersionError(
+            f"{path} has schema version {version}, this program knows {SCHEMA_VERSION}",
+            hint="install a newer usenetfs" if newer else "open it once with the previous version",
+        )
+    meta = dict(database.rows("SELECT key, value FROM meta"))
+    try:
+        identity = FilesystemIdentity(
+            filesystem_id=meta["filesystem_id"],
+            name=meta["name"],
+            block_size=meta["block_size"],
+            epoch=meta["epoch"],
+            schema_version=version,
+        )
+        check = meta["directory_key_check"]
+    except KeyError as error:
+        raise DatabaseError(f"{path} is damaged: it does not say its {error.args[0]}") from error
+    if check != _key_check(directory_key):
+        raise DatabaseError(f"{path} belongs to another filesystem's key")
+    return identity

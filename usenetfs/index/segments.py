@@ -1,0 +1,91 @@
+"""Stored content and where it is.
+
+Owns ``segments`` and the rule that a row lives as long as a block points to it: ``refs`` is the
+number of such blocks, and what falls to 0 goes at once, together with its article when that was
+the article's last. Ids are opaque to everybody else: which file a segment's row is in may change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from usenetfs.index.articles import ArticleTable
+from usenetfs.index.database import Database
+from usenetfs.types import ArticleId, Codec, SegmentHash, SegmentId
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One row of ``segments``. Lengths in bytes."""
+
+    id: SegmentId
+    hash: SegmentHash
+    raw_length: int
+    stored_length: int
+    codec: Codec
+    article: ArticleId
+    slot: int
+    refs: int
+
+
+_SELECT = "SELECT id, hash, raw_length, stored_length, codec, article, slot, refs FROM segments"
+
+
+class SegmentTable:
+    def __init__(self, database: Database, articles: ArticleTable) -> None:
+        self._database = database
+        self._articles = articles
+
+    def get(self, segment: SegmentId) -> Segment | None:
+        return self._one(f"{_SELECT} WHERE id = ?", segment)
+
+    def by_hash(self, content: SegmentHash) -> Segment | None:
+        """The segment that holds content of this hash and was seen on Usenet."""
+        return self._one(f"{_SELECT} WHERE hash = ?", content)
+
+    def _one(self, sql: str, key: SegmentId | SegmentHash) -> Segment | None:
+        row = self._database.row(sql, (key,))
+        if row is None:
+            return None
+        number, content, raw, stored, codec, article, slot, refs = row
+        return Segment(number, content, raw, stored, Codec(codec), article, slot, refs)
+
+    def take(self, segment: SegmentId, length: int) -> bool:
+        """Count one more block of ``length`` bytes; False if there is no such segment."""
+        rows = self._database.write_rows(
+            "UPDATE segments SET refs = refs + 1 WHERE id = ? RETURNING article", (segment,)
+        )
+        if not rows:
+            return False
+        self._articles.add_blocks(ArticleId(rows[0][0]), 1, length)
+        return True
+
+    def resize(self, segment: SegmentId, change: int) -> None:
+        """A block that points here changed its length by ``change`` bytes."""
+        article = self._database.value("SELECT article FROM segments WHERE id = ?", (segment,))
+        if article is not None:
+            self._articles.add_blocks(article, 0, change)
+
+    def release(self, dropped: Iterable[tuple[SegmentId, int]]) -> None:
+        """Blocks ``(segment, length)`` point here no longer. May delete segments and articles."""
+        per_segment: dict[SegmentId, int] = {}
+        lengths: dict[SegmentId, int] = {}
+        for segment, length in dropped:
+            per_segment[segment] = per_segment.get(segment, 0) + 1
+            lengths[segment] = lengths.get(segment, 0) + length
+        if not per_segment:
+            return
+        rows = self._database.write_many(
+            "UPDATE segments SET refs = refs - ? WHERE id = ? RETURNING id, article, refs",
+            [(count, segment) for segment, count in per_segment.items()],
+        )
+        unused = [(segment,) for segment, _article, refs in rows if refs <= 0]
+        if unused:
+            self._database.write_many("DELETE FROM segments WHERE id = ?", unused)
+        per_article: dict[ArticleId, list[int]] = {}
+        for segment, article, _refs in rows:
+            amount = per_article.setdefault(article, [0, 0])
+            amount[0] -= per_segment[segment]
+            amount[1] -= lengths[segment]
+        self._articles.add_blocks_many(per_article)

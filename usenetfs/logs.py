@@ -1,0 +1,187 @@
+"""Where log lines go: a rotating file for each component, stderr with ``-v``, never a secret.
+
+Owns the component loggers (``usenetfs.upload``, ``.download``, ``.security``, ``.database``,
+``.performance``), their files under the filesystem's ``logs`` directory, and the filter that takes
+secrets out of every line, tracebacks included. Whoever logs uses ``logging.getLogger`` with a name
+below one of these or below ``usenetfs``; only the process that serves a filesystem calls
+:func:`running`. Must not know what is logged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import logging
+import logging.handlers
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+ROOT: Final = "usenetfs"
+
+COMPONENTS: Final = ("upload", "download", "security", "database", "performance")
+"""Each has a logger ``usenetfs.NAME``, a setting ``log.NAME`` and a file ``NAME.log``."""
+
+REST: Final = "daemon"
+"""File of everything that belongs to no component; level INFO."""
+
+_MIN_SECRET: Final = 4
+"""Shorter secrets are not searched for as such: they would blot out ordinary words."""
+
+
+class LogSettings(Protocol):
+    """What is needed of ``config.models.LogSection``."""
+
+    @property
+    def format(self) -> Literal["text", "json"]: ...
+    @property
+    def upload(self) -> str: ...
+    @property
+    def download(self) -> str: ...
+    @property
+    def security(self) -> str: ...
+    @property
+    def database(self) -> str: ...
+    @property
+    def performance(self) -> str: ...
+    @property
+    def max_size(self) -> int: ...
+    @property
+    def backups(self) -> int: ...
+
+
+# --- secrets -------------------------------------------------------------------------------------
+
+REDACTED: Final = "[redacted]"
+
+_PATTERNS: Final = (
+    # The password of an AUTHINFO command, however it got into a line.
+    re.compile(r"(?i)(\bAUTHINFO\s+(?:PASS|SASL)\s+)[^\r\n]+"),
+    # key=value, key: value and "key": "value" of words that name secrets.
+    re.compile(
+        r"(?i)(\b(?:password|passwd|passphrase|secret|master[_ ]key|recovery[_ ]key|token)\b"
+        r"['\"]?\s*[=:]\s*)(?:b?'[^']*'|b?\"[^\"]*\"|[^\s,;)}\]]+)"
+    ),
+    # user:password@ of an address.
+    re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://[^\s/:@]+:)[^\s/@]+(?=@)"),
+    # A recovery key: thirteen groups of five.
+    re.compile(r"()\b(?:[0-9A-HJKMNP-TV-Z]{5}-){12}[0-9A-HJKMNP-TV-Z]{5}\b"),
+)
+
+
+class Redactor:
+    """Takes known secrets, and what looks like one, out of text."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        known = {s for secret in secrets for s in _spellings(secret) if len(s) >= _MIN_SECRET}
+        # The longest first, so that a secret within another leaves no remainder.
+        ordered = sorted(known, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    def __call__(self, text: str) -> str:
+        if self._known is not None:
+            text = self._known.sub(REDACTED, text)
+        for pattern in _PATTERNS:
+            text = pattern.sub(rf"\g<1>{REDACTED}", text)
+        return text
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """A secret as it may appear: itself, as JSON text, as a Python literal."""
+    yield secret
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+    yield repr(secret)[1:-1]
+
+
+# --- lines ---------------------------------------------------------------------------------------
+
+
+class TextFormatter(logging.Formatter):
+    """``2026-03-01T12:00:00.123Z INFO usenetfs.upload: message``, one line unless a traceback."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"{_moment(record)} {record.levelname} {record.name}: {record.getMessage()}"
+        line = line.replace("\r", "\\r").replace("\n", "\\n")  # no forged lines
+        return self._redactor("\n".join([line, *_trace(self, record)]))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and what ``extra`` gave."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": _moment(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry |= {k: v for k, v in record.__dict__.items() if k not in _STANDARD_ATTRIBUTES}
+        if trace := _trace(self, record):
+            entry["traceback"] = "\n".join(trace)
+        clean = {key: self._clean(value) for key, value in entry.items()}
+        return json.dumps(clean, ensure_ascii=False)
+
+    def _clean(self, value: object) -> object:
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return self._redactor(str(value))
+
+
+_STANDARD_ATTRIBUTES: Final = frozenset(
+    [*logging.LogRecord("", 0, "", 0, "", (), None).__dict__, "message", "asctime", "taskName"]
+)
+
+
+def _moment(record: logging.LogRecord) -> str:
+    moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:
+    lines = []
+    if record.exc_info and record.exc_info[0] is not None:
+        lines.append(formatter.formatException(record.exc_info))
+    if record.stack_info:
+        lines.append(formatter.formatStack(record.stack_info))
+    return lines
+
+
+# --- the handlers of a process -------------------------------------------------------------------
+
+
+class PrivateRotatingFileHandler(logging.handlers.RotatingFileHandler):
+    """A rotating file that only its owner can read; a full disk loses lines, not the daemon."""
+
+    def _open(self):  # type: ignore[no-untyped-def]
+        descriptor = os.open(
+            self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+        return os.fdopen(descriptor, self.mode, encoding=self.encoding, errors=self.errors)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """Drop the line: there is nowhere left to complain."""
+
+
+@contextlib.contextmanager
+def running(
+    directory: Path, settings: LogSettings, *, verbosity: int = 0, secrets: Iterable[str] = ()
+) -> Iterator[Redactor]:
+    """Log into ``directory`` for the time of the block, and to stderr with ``verbosity``.
+
+    Lines are written by a thread of their own, so that a slow disk delays no reader. The queue
+    between is bounded; when it is full, lines are dropped and the number of them is logged.
+    """
+    redactor = Redactor(secrets)
+    yield redactor

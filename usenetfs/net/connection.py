@@ -1,0 +1,468 @@
+"""One session with a server: a stream, a protocol, and the two tasks that drive them.
+
+Owns: login (greeting, STARTTLS, MODE READER, AUTHINFO), sending commands, receiving replies and
+pairing them with their requests, the serial exchange of a POST, and taking leave.
+Must not know: which request should go where, other connections, retries.
+
+How it works. A *reader* task receives into the protocol's buffer all the time, also while nothing
+is asked, so that a session ended by the server is noticed at once. Commands go out synchronously
+in :meth:`Connection.submit` as far as the kernel takes them; what it does not take, and articles,
+go through the *writer* task. Nobody else touches the stream, and callers wait on their
+:class:`Request`, never on the connection. So a caller that goes away cannot desynchronise
+anything: its reply is read and thrown away, and only a POST that has not been sent whole ends the
+session.
+
+Invariants:
+
+- ``inflight`` holds the requests the server owes a reply, in the order they were sent;
+- while a POST is in flight nothing else is;
+- ``committed`` is set before the first octet of an article is handed to the stream;
+- once ``state`` is CLOSING nothing more is submitted, and what is in ``inflight`` when
+  :meth:`Connection.serve` returns belongs to the pool again.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from usenetfs.errors import (
+    AuthenticationError,
+    ConnectionLostError,
+    RemoteProtocolError,
+    TlsError,
+    UsenetfsError,
+)
+from usenetfs.net.health import Ewma
+from usenetfs.net.replies import ends_session, quote, refused_session
+from usenetfs.net.settings import ServerSettings, TlsMode
+from usenetfs.net.stream import Dialer, Stream
+from usenetfs.nntp.client import ClientProtocol, Response
+from usenetfs.nntp.grammar import Verb
+from usenetfs.types import Lane, MessageId
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+ARTICLE_PIECE: Final = 256 * 1024
+"""Octets of an article handed to the stream at a time; after each, progress is noted."""
+MIN_BODY_DEPTH: Final = 2
+"""Bodies asked for ahead on one connection, so that the server never waits for our request."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One command on behalf of one caller, who waits on ``done``."""
+
+    verb: Verb
+    message_id: MessageId
+    lane: Lane
+    share: Hashable = None
+    article: ReadableBuffer | None = None
+    """POST only: headers and body, without the terminating ``.`` line."""
+    avoid: int = 0
+    """Number of a connection that should not be used, or 0."""
+    queued_at: float = 0.0
+    lost: int = 0
+    """Connections that ended while they owed this reply."""
+    abandoned: bool = False
+    """The caller has gone; nobody wants the reply."""
+    committed: bool = False
+    """POST: octets of the article may have left."""
+    sent: bool = False
+    """POST: all of the article has been handed to the stream."""
+    connection: int = 0
+    """Number of the connection that it was answered on."""
+    response: Response | None = None
+    error: UsenetfsError | None = None
+    done: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def background(self) -> bool:
+        """Whether it must keep off the reserved connections."""
+        return self.lane is not Lane.READER
+
+    def succeed(self, response: Response) -> None:
+        self.response = response
+        self.done.set()
+
+    def fail(self, error: UsenetfsError) -> None:
+        self.error = error
+        self.done.set()
+
+
+class ConnectionState(enum.Enum):
+    DIALLING = "dialling"
+    READY = "ready"
+    CLOSING = "closing"
+
+
+@dataclass(slots=True)
+class Traits:
+    """What has been learned about a server by logging in; shared by its connections."""
+
+    capabilities: frozenset[str] | None = None
+    """First words of the CAPABILITIES lines; None: not asked yet; empty: it does not know it."""
+    needs_mode_reader: bool = False
+    posting_announced: bool = True
+    """Whether the last greeting (200 or 201) allowed posting."""
+
+
+class Connection:
+    """See the module. Made by the pool for each dial; never used again after it closed."""
+
+    def __init__(
+        self,
+        number: int,
+        settings: ServerSettings,
+        traits: Traits,
+        *,
+        dialer: Dialer,
+        on_reply: Callable[[Connection, Request, Response], None],
+        on_replies: Callable[[], None],
+    ) -> None:
+        self.number = number
+        self.state = ConnectionState.DIALLING
+        self.inflight: deque[Request] = deque()
+        self.draining = False
+        """The pool wants it idle, for a POST."""
+        self.failures = 0
+        """In a row; the pool replaces the connection when there are too many."""
+        self.checking = False
+        """A ``DATE`` of ours is in flight."""
+        self.last_used = self.last_heard = self.head_since = 0.0
+        self.bytes_down = self.bytes_up = 0
+        self.round_trip = Ewma(weight=0.25)
+        self.interval = Ewma(weight=0.2)
+        """Seconds from one body to the next while the pipeline is not empty."""
+        self._settings = settings
+        self._traits = traits
+        self._dialer = dialer
+        self._on_reply = on_reply
+        self._on_replies = on_replies
+        self._stream: Stream | None = None
+        self._protocol = ClientProtocol()
+        self._scope = trio.CancelScope()
+        self._ending: UsenetfsError | None = None
+        self._peer_ended = False
+        self._probe_sent: float | None = None
+        self._backlog = bytearray()
+        self._article: Request | None = None
+        self._writing = False
+        self._wake = trio.Event()
+
+    def __repr__(self) -> str:
+        extra = " draining" if self.draining else ""
+        return f"<Connection {self.number} {self.state.value} {len(self.inflight)} owed{extra}>"
+
+    # --- what the pool looks at ---------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        return self.state is ConnectionState.READY and not self.inflight and not self.checking
+
+    @property
+    def posting(self) -> bool:
+        return bool(self.inflight) and self.inflight[0].verb is Verb.POST
+
+    @property
+    def background(self) -> bool:
+        """Whether any caller other than a waiting reader uses it."""
+        return any(request.background for request in self.inflight)
+
+    def depth(self, verb: Verb) -> int:
+        """How many requests may be outstanding here.
+
+        For bodies: what arrives during one round trip, and one more. The interval shrinks as the
+        depth grows until the link or the server is what limits, so this finds the product of
+        bandwidth and delay by itself. Replies of one line are always worth the full depth.
+        """
+        bound = self._settings.max_pipeline
+        if verb is not Verb.BODY or bound == 1:
+            return bound
+        interval = self.interval.get(0.0)
+        if not interval:
+            return min(bound, MIN_BODY_DEPTH)
+        ahead = self.round_trip.get(0.0) / interval
+        return max(min(bound, MIN_BODY_DEPTH), min(bound, 2 + int(ahead)))
+
+    def overdue(self, now: float) -> str | None:
+        """Why this connection has to be given up, if it has to."""
+        if not self.inflight and not self.checking:
+            return None
+        timeouts = self._settings.timeouts
+        silent = now - max(self.last_heard, self.head_since)
+        if self.checking and not self.inflight and silent >= timeouts.check_reply:
+            return f"no answer to an idle check within {timeouts.check_reply:g} s"
+        if silent >= timeouts.response:
+            return f"no answer within {timeouts.response:g} s"
+        if now - self.head_since >= timeouts.article:
+            return f"no complete answer within {timeouts.article:g} s"
+        return None
+
+    # --- opening ------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Dial and log in. ConnectError, TlsError, AuthenticationError, TooManyConnectionsError…
+
+        The caller sets the timeout, and calls :meth:`close_now` if this fails.
+        """
+        self._stream = await self._dialer.connect(self._settings)
+        greeting = await self._receive_reply()
+        self._expect(greeting, {200, 201})
+        if self._settings.tls is TlsMode.STARTTLS:
+            await self._start_tls()
+        if self._traits.capabilities is None:
+            await self._ask_capabilities()
+        if self._traits.needs_mode_reader:
+            greeting = await self._command(Verb.MODE_READER)
+            self._expect(greeting, {200, 201})
+        if self._settings.username is not None and self._settings.password is not None:
+            await self._log_in(self._settings.username, self._settings.password)
+        self._traits.posting_announced = greeting.code == 200
+        self.last_used = self.last_heard = trio.current_time()
+        self.state = ConnectionState.READY
+
+    async def _start_tls(self) -> None:
+        reply = await self._command(Verb.STARTTLS)
+        if reply.code != 382:
+            raise TlsError(
+                f"{self._settings.name} refuses STARTTLS: {quote(reply.code, reply.text)}",
+                hint='use implicit TLS (tls = "implicit", port 563) if the server offers it',
+                server=self._settings.name,
+            )
+        assert self._stream is not None
+        self._stream = await self._dialer.start_tls(self._stream, self._settings)
+
+    async def _ask_capabilities(self) -> None:
+        reply = await self._command(Verb.CAPABILITIES)
+        if reply.code == 101 and reply.lines is not None:
+            words = (line.split(None, 1) for line in reply.lines)
+            found = frozenset(w[0].decode("ascii", "replace").upper() for w in words if w)
+        elif ends_session(reply.code):
+            self._expect(reply, {101})
+            return
+        else:
+            found = frozenset()  # RFC 977 servers: 500
+        self._traits.capabilities = found
+        self._traits.needs_mode_reader = "MODE-READER" in found
+
+    async def _log_in(self, username: str, password: str) -> None:
+        reply = await self._command(Verb.AUTHINFO_USER, username)
+        if reply.code == 381:
+            reply = await self._command(Verb.AUTHINFO_PASS, password)
+        if reply.code != 281:
+            error = refused_session(reply.code, reply.text, self._settings.name)
+            if isinstance(error, RemoteProtocolError):
+                error = AuthenticationError(error.message, server=self._settings.name)
+            raise error
+
+    def _expect(self, reply: Response, codes: set[int]) -> None:
+        if reply.code not in codes:
+            raise refused_session(reply.code, reply.text, self._settings.name)
+
+    async def _command(self, verb: Verb, *arguments: str) -> Response:
+        assert self._stream is not None
+        await self._stream.send_all([self._protocol.request(verb, *arguments)])
+        return await self._receive_reply()
+
+    async def _receive_reply(self) -> Response:
+        """The next reply during login, where nothing is pipelined."""
+        assert self._stream is not None
+        while True:
+            count = await self._stream.receive_into(self._protocol.buffer())
+            responses = self._protocol.received(count)
+            if len(responses) > 1:
+                raise RemoteProtocolError("more replies than commands", server=self._settings.name)
+            if responses:
+                return responses[0]
+            if not count:
+                raise ConnectionLostError(
+                    "the server ended the session during login", server=self._settings.name
+                )
+
+    # --- serving ------------------------------------------------------------------------------
+
+    def submit(self, request: Request) -> None:
+        """Send a request's command. Only when READY, and as the protocol's rules allow."""
+        now = trio.current_time()
+        if request.verb is Verb.POST:
+            command = self._protocol.request(Verb.POST, tag=request)
+        else:
+            command = self._protocol.request(request.verb, request.message_id, tag=request)
+        if not self.inflight and not self.checking:
+            self.head_since = now
+            self._probe_sent = now
+        request.connection = self.number
+        self.inflight.append(request)
+        self.last_used = now
+        self._transmit(command)
+
+    def check(self) -> None:
+        """Ask an idle session whether it is still there."""
+        command = self._protocol.request(Verb.DATE)
+        self.checking = True
+        self.head_since = trio.current_time()
+        self._probe_sent = self.head_since
+        self._transmit(command)
+
+    def abandon(self, request: Request) -> None:
+        """The caller of a request in flight has gone."""
+        request.abandoned = True
+        if request.verb is Verb.POST and not request.sent:
+            # The article belongs to the caller, who may reuse its memory at once.
+            self.end(ConnectionLostError("the upload was cancelled"))
+            self.close_now()
+
+    def end(self, error: UsenetfsError | None) -> None:
+        """Stop serving; the first reason given is the one that counts (None: not needed)."""
+        if self.state is not ConnectionState.CLOSING:
+            self.state = ConnectionState.CLOSING
+            self._ending = error
+        self._scope.cancel()
+
+    def close_now(self) -> None:
+        """Close the stream at once. Idempotent."""
+        if self._stream is not None:
+            self._stream.close()
+
+    async def serve(self) -> UsenetfsError | None:
+        """Drive the session until it ends; why it did. The stream is closed afterwards.
+
+        Raises nothing but Cancelled.
+        """
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._until_end, self._write)
+                    await self._until_end(self._read)
+            await self._take_leave()
+        finally:
+            self.state = ConnectionState.CLOSING
+            self.close_now()
+        return self._ending
+
+    async def _until_end(self, work: Callable[[], object]) -> None:
+        try:
+            await work()  # type: ignore[misc]
+        except UsenetfsError as error:
+            error.server = self._settings.name
+            self.end(error)
+
+    async def _take_leave(self) -> None:
+        """Let the server close first, so that it no longer counts us when we stop counting."""
+        if self._stream is None or self._peer_ended:
+            return
+        with trio.move_on_after(self._settings.timeouts.close):
+            try:
+                if not self.inflight and not self.checking and self._ending is None:
+                    await self._stream.send_all([b"QUIT\r\n"])
+                self._stream.end_sending()
+                rest = bytearray(64 * 1024)
+                while await self._stream.receive_into(rest):
+                    pass
+            except UsenetfsError:
+                return  # as good as a good-bye
+
+    # --- the writer ---------------------------------------------------------------------------
+
+    def _transmit(self, command: bytes) -> None:
+        assert self._stream is not None
+        self.bytes_up += len(command)
+        if not self._writing:
+            command = command[self._stream.send_nowait(command) :]
+        if command:
+            self._backlog += command
+            self._writing = True
+            self._wake.set()
+
+    async def _write(self) -> None:
+        assert self._stream is not None
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            while self._backlog:
+                commands, self._backlog = self._backlog, bytearray()
+                await self._stream.send_all([commands])
+            if self._article is not None:
+                await self._send_article(self._article)
+                self._article = None
+            self._writing = bool(self._backlog)
+            if self._backlog:
+                self._wake.set()
+
+    async def _send_article(self, request: Request) -> None:
+        assert self._stream is not None
+        assert request.article is not None
+        with memoryview(request.article).cast("B") as wire:
+            # The last piece and the terminator leave together (one packet less).
+            last = max(0, (len(wire) - 1) // ARTICLE_PIECE * ARTICLE_PIECE)
+            for start in range(0, last, ARTICLE_PIECE):
+                await self._stream.send_all([wire[start : start + ARTICLE_PIECE]])
+                self.last_heard = trio.current_time()
+            tail = b".\r\n" if bytes(wire[-2:]) == b"\r\n" else b"\r\n.\r\n"
+            await self._stream.send_all([wire[last:], tail])
+            self.bytes_up += len(wire) + len(tail)
+        request.sent = True
+        self._protocol.article_sent()
+        self.last_heard = self.last_used = trio.current_time()
+
+    # --- the reader ---------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        assert self._stream is not None
+        while True:
+            count = await self._stream.receive_into(self._protocol.buffer())
+            now = trio.current_time()
+            self.last_heard = now
+            self.bytes_down += count
+            if self._probe_sent is not None:
+                self.round_trip.add(now - self._probe_sent)
+                self._probe_sent = None
+            self._peer_ended = not count
+            responses = self._protocol.received(count)
+            for response in responses:
+                self._take_reply(response, now)
+            if not count:
+                raise ConnectionLostError("the server ended the session")
+            if responses:
+                self._on_replies()
+
+    def _take_reply(self, response: Response, now: float) -> None:
+        if response.verb is None:
+            raise refused_session(response.code, response.text, self._settings.name)
+        if response.verb is Verb.DATE:
+            self._take_check(response, now)
+            return
+        request = self.inflight[0]
+        if response.verb is Verb.POST and response.code == 340 and not request.committed:
+            self._start_article(request, now)
+            return
+        if ends_session(response.code):
+            # The request stays in flight: the pool decides what becomes of it.
+            raise refused_session(response.code, response.text, self._settings.name)
+        self.inflight.popleft()
+        if response.verb is Verb.BODY and response.code == 222:
+            self.interval.add(now - self.head_since)
+        self._on_reply(self, request, response)
+        self.head_since = self.last_used = now
+
+    def _take_check(self, response: Response, now: float) -> None:
+        self.checking = False
+        self.head_since = now
+        if ends_session(response.code):
+            raise refused_session(response.code, response.text, self._settings.name)
+        # 111 or not (some servers lack DATE and say 500): it is there and it answers.
+        self.failures = 0
+
+    def _start_article(self, request: Request, now: float) -> None:
+        self.head_since = now
+        request.committed = True
+        self._article = request
+        self._writing = True
+        self._wake.set()

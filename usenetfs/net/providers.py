@@ -1,0 +1,278 @@
+"""All servers together: who is asked, in which order, and what their answers add up to.
+
+Order: lower ``priority`` first; among equals the one from which the answer is expected soonest.
+Servers of one storage group read one spool, so when one of them misses an article the others are
+not asked. A miss is remembered for a while, except for articles that were posted just now.
+
+What comes out of a call is about the article, not about a server: the article; *missing*, when
+every server that may have it said so; *damaged*, when those that have it gave a body that is cut
+short or whose CRC does not match; *no healthy servers*, when some could not be asked, with the
+reason of each. Whatever the reason, the next server is asked first.
+
+It does not know seals, retries over time, or which Message-ID belongs to what.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+from cachetools import TTLCache
+
+from usenetfs.errors import (
+    ArticleMissingError,
+    EncodingError,
+    NoHealthyServersError,
+    PostInDoubtError,
+    PostingNotAllowedError,
+    UsenetfsError,
+)
+from usenetfs.net.connection import Request
+from usenetfs.net.pool import Pool, ServerStatus
+from usenetfs.net.replies import refused_article, refused_post, server_failed
+from usenetfs.net.settings import ServerSettings
+from usenetfs.net.stream import Dialer
+from usenetfs.nntp.grammar import Verb
+from usenetfs.types import Lane, MessageId
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+log = logging.getLogger("usenetfs.net")
+
+MISS_LIFETIME = 600.0
+"""Seconds that a server's "no such article" is believed."""
+MAX_MISSES = 65_536
+MAX_POSTED = 65_536
+POSTED_LIFETIME = 900.0
+"""Seconds that is remembered which connection posted an article, so that another checks it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedBody:
+    """A body whose yEnc is whole and whose CRC matches."""
+
+    data: bytearray
+    server: str
+    message_id: MessageId
+    wire_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PostResult:
+    """A server took the article, under this id."""
+
+    server: str
+    message_id: MessageId
+
+
+class Postable(Protocol):
+    """What is posted: headers and body with CRLF line ends, dot-stuffed, no terminator."""
+
+    @property
+    def message_id(self) -> MessageId: ...
+    @property
+    def wire(self) -> ReadableBuffer: ...
+
+
+class ProviderSet:
+    """See the module."""
+
+    def __init__(self, servers: Sequence[ServerSettings], *, dialer: Dialer | None = None) -> None:
+        self._pools = [Pool(settings, dialer=dialer) for settings in servers]
+        self._misses: TTLCache[tuple[MessageId, str], str] = TTLCache(
+            MAX_MISSES, MISS_LIFETIME, timer=trio.current_time
+        )
+        self._posted: TTLCache[MessageId, tuple[str, int]] = TTLCache(
+            MAX_POSTED, POSTED_LIFETIME, timer=trio.current_time
+        )
+
+    def __repr__(self) -> str:
+        return f"<ProviderSet {self._pools!r}>"
+
+    @property
+    def upload_connections(self) -> int:
+        """How many posts can usefully run at once."""
+        posting = [pool for pool in self._pools if pool.settings.posting]
+        return max(1, sum(pool.limit - pool.settings.reserved for pool in posting))
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep all pools until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for pool in self._pools:
+                await nursery.start(pool.run)
+            task_status.started()
+
+    def statuses(self) -> tuple[ServerStatus, ...]:
+        """How each server stands, in the order of configuration."""
+        return tuple(pool.status() for pool in self._pools)
+
+    # --- asking ----------------------------------------------------------------------------------
+
+    async def fetch(
+        self,
+        message_id: MessageId,
+        *,
+        lane: Lane,
+        exclude: AbstractSet[str] = frozenset(),
+        fresh: bool = False,
+    ) -> FetchedBody:
+        """The decoded body of an article.
+
+        ``exclude``: servers not to ask. ``fresh``: misses remembered from before do not count.
+        Raises ArticleMissingError, EncodingError, NoHealthyServersError.
+        """
+        outcome = _Outcome()
+        for pool in self._candidates(message_id, exclude, outcome, fresh=fresh):
+            request = Request(Verb.BODY, message_id, lane)
+            try:
+                response = await pool.perform(request)
+                if response.code != 222:
+                    raise refused_article(response.code, response.text, pool.name)
+                if response.crc_ok and response.data is not None:
+                    return FetchedBody(response.data, pool.name, message_id, response.wire_size)
+                raise EncodingError(f"{pool.name} sent a damaged article", server=pool.name)
+            except UsenetfsError as error:
+                self._note(pool, message_id, error, outcome)
+        raise outcome.error()
+
+    async def stat(self, message_id: MessageId, *, lane: Lane) -> str | None:
+        """Name of a server that has the article; None when all say that they have not.
+
+        Not asked on the connection that posted it. Raises NoHealthyServersError when a server that
+        may have it could not be asked.
+        """
+        outcome = _Outcome()
+        posted_at, avoid = self._posted.get(message_id, ("", 0))
+        pools = list(self._candidates(message_id, frozenset(), outcome, fresh=True))
+        for pool in sorted(pools, key=lambda pool: pool.name != posted_at):
+            request = Request(
+                Verb.STAT, message_id, lane, avoid=avoid if pool.name == posted_at else 0
+            )
+            try:
+                response = await pool.perform(request)
+                if response.code == 223:
+                    return pool.name
+                raise refused_article(response.code, response.text, pool.name)
+            except UsenetfsError as error:
+                self._note(pool, message_id, error, outcome, remember=False)
+        verdict = outcome.error()
+        if isinstance(verdict, ArticleMissingError):
+            return None
+        raise verdict
+
+    def _candidates(
+        self,
+        message_id: MessageId,
+        exclude: AbstractSet[str],
+        outcome: _Outcome,
+        *,
+        fresh: bool,
+    ) -> Iterator[Pool]:
+        """Servers to ask, best first, leaving out groups that turn out to miss the article."""
+        for pool in self._in_order(self._pools):
+            if pool.name in exclude:
+                continue
+            group = pool.settings.group
+            known = None if fresh else self._misses.get((message_id, group))
+            if known is not None:
+                outcome.missing.setdefault(group, known)
+            if group not in outcome.missing:
+                yield pool
+
+    def _in_order(self, pools: Sequence[Pool]) -> list[Pool]:
+        return sorted(
+            pools,
+            key=lambda pool: (not pool.available, pool.settings.priority, pool.expected_time()),
+        )
+
+    def _note(
+        self,
+        pool: Pool,
+        message_id: MessageId,
+        error: UsenetfsError,
+        outcome: _Outcome,
+        *,
+        remember: bool = True,
+    ) -> None:
+        if isinstance(error, ArticleMissingError):
+            outcome.missing[pool.settings.group] = error.message
+            if remember:
+                self._misses[message_id, pool.settings.group] = error.message
+        elif isinstance(error, EncodingError):
+            outcome.damaged[pool.name] = error.message
+        elif server_failed(error):
+            outcome.failed[pool.name] = error.message
+        else:
+            raise error
+
+    # --- posting ---------------------------------------------------------------------------------
+
+    async def post(self, article: Postable, *, lane: Lane = Lane.UPLOAD) -> PostResult:
+        """Post to the best server that takes it.
+
+        The next server is tried when one fails before any of the article left. Raises
+        PostInDoubtError, DuplicateArticleError, PostRejectedError, PostingNotAllowedError,
+        NoHealthyServersError.
+        """
+        outcome = _Outcome()
+        refusal: PostingNotAllowedError | None = None
+        for pool in self._in_order([pool for pool in self._pools if pool.settings.posting]):
+            request = Request(Verb.POST, article.message_id, lane, article=article.wire)
+            try:
+                response = await pool.perform(request)
+                if response.code == 240:
+                    self._posted[article.message_id] = (pool.name, request.connection)
+                    return PostResult(pool.name, _id_in(response.text) or article.message_id)
+                raise refused_post(response.code, response.text, pool.name)
+            except PostInDoubtError:
+                raise
+            except PostingNotAllowedError as error:
+                refusal = error
+                outcome.failed[pool.name] = error.message
+            except UsenetfsError as error:
+                if not server_failed(error):
+                    raise
+                outcome.failed[pool.name] = error.message
+        if refusal is not None and len(outcome.failed) == 1:
+            raise refusal
+        raise outcome.error(doing="post to")
+
+
+class _Outcome:
+    """What the servers said so far."""
+
+    def __init__(self) -> None:
+        self.missing: dict[str, str] = {}
+        """Storage group → what one of its servers said."""
+        self.failed: dict[str, str] = {}
+        """Server → why it could not be asked."""
+        self.damaged: dict[str, str] = {}
+        """Server → what was wrong with its answer."""
+
+    def error(self, *, doing: str = "ask") -> UsenetfsError:
+        """What to raise when nobody gave what was wanted."""
+        if self.damaged and not self.failed:
+            return EncodingError("; ".join((*self.damaged.values(), *self.missing.values())))
+        if self.missing and not self.failed:
+            said = "; ".join(self.missing.values())
+            return ArticleMissingError(f"no server has the article ({said})")
+        reasons = {**self.damaged, **self.failed}
+        said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        return NoHealthyServersError(
+            f"there is no server to {doing}" + (f" ({said})" if said else ""),
+            reasons=reasons,
+            hint="see how the servers are: usenetfs status",
+        )
+
+
+def _id_in(text: str) -> MessageId | None:
+    """The Message-ID in a 240 line, where the server names one."""
+    for word in text.split():
+        if word.startswith("<") and word.endswith(">") and "@" in word:
+            return MessageId(word)
+    return None

@@ -1,0 +1,66 @@
+"""What a daemon is started with: the one value that passes from the command line to ``daemon``.
+
+A leaf of values. ``run_daemon`` takes a :class:`DaemonOptions` and nothing else; it reads no file
+of configuration, no variable and no argument.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from usenetfs.mounts import SOURCE_PREFIX
+
+if TYPE_CHECKING:
+    from usenetfs.config.directories import Directories, FilesystemPaths
+    from usenetfs.config.models import Settings
+
+
+class FsyncMode(enum.Enum):
+    """What ``fsync`` waits for (``-o fsync=…``)."""
+
+    LOCAL = "local"
+    """The data and the index entry are on the local disk and survive power loss."""
+    POSTED = "posted"
+    """A server has taken every block of the file."""
+    SEEN = "seen"
+    """Every block was found on a server afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonOptions:
+    """Everything that :func:`usenetfs.daemon.run_daemon` needs."""
+
+    name: str
+    paths: FilesystemPaths
+    directories: Directories
+    settings: Settings
+    filesystem_id: bytes
+    """16 bytes, as in the key file."""
+    master_key: bytes = field(repr=False)
+    passwords: Mapping[str, str] = field(repr=False)
+    """Password of each server that has one, by the server's name."""
+    mountpoint: Path
+    """Absolute, checked, an empty directory."""
+    ready: Callable[[], None]
+    """To be called once, when the mount is usable."""
+    read_only: bool = False
+    allow_other: bool = False
+    fsync: FsyncMode = FsyncMode.LOCAL
+    writeback: bool = False
+    """Whether the kernel may hold written pages back and merge them."""
+    foreground: bool = False
+    debug: bool = False
+
+    @property
+    def source(self) -> str:
+        """What the kernel is to show as the device (``fsname``); ``umount`` finds mounts by it."""
+        return SOURCE_PREFIX + self.name
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Text that must never appear in a log."""
+        return (*self.passwords.values(), self.master_key.hex())
