@@ -365,7 +365,7 @@ class ClientProtocol:
         early = self._state is ClientState.SENDING_ARTICLE
         if code < 400 and (early or code not in welcome):
             raise RemoteProtocolError(f"{verb.value} was answered with {code}")
-        if code == 400 or code == 205 or (verb is Verb.MODE_READER and code == 502):
+        if code in {205, 400} or (verb is Verb.MODE_READER and code == 502):
             return Step.GOODBYE  # RFC 3977 §3.2.1, §5.4, §5.3.2
         if code == GO_AHEAD_CODES.get(verb) and not request.asked_for_article:
             request.asked_for_article = True

@@ -342,6 +342,7 @@ class ServerProtocol:
         buffer, end = self._buffer, self._end
         if self._dropped == 0 and self._scanned <= self._start:
             if end - self._start >= 3 and buffer.startswith(b".\r\n", self._start):
+                self._stuffed = False
                 return self._article_ended(self._start, self._start + 3)
             self._stuffed = buffer.startswith(b".", self._start)
         position = max(self._start, self._scanned)
