@@ -19,7 +19,7 @@ from typing import Protocol
 
 import trio
 
-from usenetfs.errors import DiskFullError, LocalStorageError
+from usenetfs.errors import ConnectionLostError, DiskFullError, LocalStorageError
 from usenetfs.nntp.grammar import BLOCK_CODES, Verb
 from usenetfs.nntp.server import (
     ArticleReceived,
@@ -138,7 +138,12 @@ class Session:
                 nursery.start_soon(self._send, replies_out, nursery.cancel_scope)
                 async with replies_in:
                     await self._serve(replies_in, nursery)
-        except* (EndSessionError, trio.BrokenResourceError, trio.ClosedResourceError):
+        except* (
+            EndSessionError,
+            ConnectionLostError,
+            trio.BrokenResourceError,
+            trio.ClosedResourceError,
+        ):
             pass  # the client is gone, or must believe that we are
         finally:
             with trio.move_on_after(1, shield=True):
@@ -175,13 +180,15 @@ class Session:
         await self._greet(replies, nursery)
         while True:
             data = await self._stream.receive_some(RECEIVE)
-            if not data:
-                return
             self._arrived = trio.current_time()
             self._shared.counters.bytes_received += len(data)
-            self._protocol.feed(data)
-            while (event := self._protocol.next_event()) is not None:
-                await self._handle(event, replies)
+            events = self._protocol.feed(data)
+            while events:
+                for event in events:
+                    await self._handle(event, replies)
+                events = self._protocol.events()
+            if not data:
+                return
 
     async def _greet(self, replies: trio.MemorySendChannel[Reply], nursery: trio.Nursery) -> None:
         settings, counters = self._shared.settings, self._shared.counters
@@ -259,10 +266,10 @@ class Session:
         match event:
             case BadCommand(code, reason):
                 await self._say(replies, code, reason)
-            case ArticleTooLarge(size):
+            case ArticleTooLarge(_, size):
                 limit = self._shared.settings.max_article
                 await self._refuse(replies, f"Article of {size} bytes exceeds limit of {limit}")
-            case ArticleReceived(wire):
+            case ArticleReceived(_, wire):
                 await self._take_article(wire, replies)
             case CommandReceived(verb, arguments):
                 self._shared.counters.commands[verb.value] += 1
@@ -394,9 +401,10 @@ class Session:
             return
         if fault is not None and fault.action is Action.WRONG_ARTICLE:
             article = self._shared.spool.any_other(message_id) or article
-        block = _part(article, verb)
-        head = self._protocol.reply(BLOCK_CODES[verb], text)
-        await self._send_block(head, block, fault, late, replies)
+        reply = self._protocol.reply_block(
+            BLOCK_CODES[verb], text, _part(article, verb), stuffed=True
+        )
+        await self._send_block(reply, fault, late, replies)
 
     def _find(self, wanted: str) -> tuple[int, str, StoredArticle] | None:
         if wanted.startswith("<"):
@@ -411,31 +419,31 @@ class Session:
 
     async def _send_block(
         self,
-        head: bytes,
-        block: bytes,
+        reply: bytes,
         fault: Fault | None,
         late: float,
         replies: trio.MemorySendChannel[Reply],
     ) -> None:
-        """``block`` ends with its terminator."""
+        """Send a status line with its block, as the fault will have it."""
         if fault is None:
-            await self._reply(replies, head + block, late=late)
+            await self._reply(replies, reply, late=late)
             return
         rule = fault.rule
+        start = reply.index(b"\r\n") + 2
         match fault.action:
             case Action.DROP_BODY:
-                cut = (head + block)[: len(head) + int(rule.value("after"))]
+                cut = reply[: start + int(rule.value("after"))]
                 await self._reply(replies, cut, ends_session=True, late=late)
                 await trio.sleep_forever()
             case Action.TRUNCATE:
-                kept = block[:-3][: int(rule.value("after"))]
-                await self._reply(replies, head + kept + b"\r\n.\r\n", late=late)
+                kept = reply[:-5][: start + int(rule.value("after"))]
+                await self._reply(replies, kept + b"\r\n.\r\n", late=late)
             case Action.CORRUPT:
-                await self._reply(replies, head + _corrupted(block, fault), late=late)
+                await self._reply(replies, _corrupted(reply, start, fault), late=late)
             case Action.DRIP:
-                await self._reply(replies, head + block, late=late, rate=rule.value("rate"))
+                await self._reply(replies, reply, late=late, rate=rule.value("rate"))
             case _:
-                await self._reply(replies, head + block, late=late)
+                await self._reply(replies, reply, late=late)
 
     # --- taking articles -------------------------------------------------------------------------
 
@@ -445,12 +453,10 @@ class Session:
             if not settings.posting:
                 return 440, "Posting not allowed"
             self._awaited, self._awaited_id = verb, ""
-            self._protocol.expect_article()
             return 340, "Ok, recommended ID " + new_message_id()
         if arguments[0] in spool:
             return 435, "Duplicate"
         self._awaited, self._awaited_id = verb, arguments[0]
-        self._protocol.expect_article()
         return 335, "Send it"
 
     async def _refuse(self, replies: trio.MemorySendChannel[Reply], reason: str) -> None:
@@ -522,20 +528,21 @@ class Session:
 
 
 def _part(article: StoredArticle, verb: Verb) -> bytes:
-    """The stored octets that answer a command, with the terminator."""
+    """The stored octets that answer a command, without the terminator."""
     if verb is Verb.BODY:
-        return article.read(article.head_length)
+        return article.read(article.head_length, article.length - 3)
     if verb is Verb.HEAD:
-        return article.read(0, article.head_length - 2) + b".\r\n"
-    return article.read()
+        return article.read(0, article.head_length - 2)
+    return article.read(0, article.length - 3)
 
 
-def _corrupted(block: bytes, fault: Fault) -> bytes:
-    """Some octets of the middle altered, line ends and lengths left alone."""
-    damaged = bytearray(block)
-    places = range(len(block) // 4, max(len(block) // 4 + 1, len(block) - 200))
+def _corrupted(reply: bytes, start: int, fault: Fault) -> bytes:
+    """Some octets of the block's middle altered; line ends, lengths and escapes left alone."""
+    damaged = bytearray(reply)
+    low = start + (len(reply) - start) // 4
+    high = max(low + 1, len(reply) - 200)
     for _ in range(int(fault.rule.value("octets"))):
-        place = places[fault.random.randrange(len(places))]
+        place = fault.random.randrange(low, high)
         if damaged[place] not in b"\r\n.=":
             damaged[place] = 65 + (damaged[place] + 1) % 26
     return bytes(damaged)
