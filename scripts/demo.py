@@ -9,19 +9,17 @@ temporary directory that is gone afterwards. Exit status 0 only if every byte ca
 from __future__ import annotations
 
 import argparse
-import hashlib
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from scripts.trees import copy_real_tree, hashes, total_size, write_random
 from scripts.world import CommandError, Mount, ServerProcess, World, interrupted_by
 
 MB: Final = 1_000_000
@@ -57,8 +55,9 @@ def _demonstrate(folder: Path, *, stay: bool) -> int:
     source = folder / "source"
     with ServerProcess(folder / "server") as server, World(folder, server.endpoint) as world:
         _say(f"news server on {server.endpoint.host}:{server.endpoint.port}, in {folder}")
-        _make_source(source)
-        expected = _hashes(source)
+        copy_real_tree(source)
+        write_random(source / "large.bin", LARGE_FILE)
+        expected = hashes(source)
         world.run("init", NAME)
         mount = world.mount(NAME)
         _say(f"filesystem made and mounted on {mount.path}")
@@ -72,54 +71,27 @@ def _demonstrate(folder: Path, *, stay: bool) -> int:
         if stay:
             _wait_for_ctrl_c(world, mount)
         mount.stop()
-        _say(f"unmounted; the spool held {_size(server.spool) / MB:,.0f} MB of sealed articles")
+        spool = total_size(server.spool)
+        _say(f"unmounted; the server's spool held {spool / MB:,.0f} MB of sealed articles")
     return 0 if came_back else 1
 
 
-def _make_source(source: Path) -> None:
-    """The interpreter's standard library, pip beside it (some thousands of files), a large file."""
-    library = Path(sysconfig.get_path("stdlib"))
-    installed = shutil.ignore_patterns("site-packages", "dist-packages", "lib-dynload")
-    shutil.copytree(library, source / library.name, symlinks=True, ignore=installed)
-    shutil.copytree(Path(sysconfig.get_path("purelib")) / "pip", source / "pip", symlinks=True)
-    with (source / "large.bin").open("wb") as file:
-        for _ in range(LARGE_FILE // MB):
-            file.write(os.urandom(MB))
-
-
-def _hashes(top: Path) -> dict[str, bytes]:
-    """SHA-256 of each file below ``top`` (of a symbolic link: its target), by relative path."""
-    found = {}
-    for folder, _, names in os.walk(top):
-        for name in names:
-            path = Path(folder, name)
-            if path.is_symlink():
-                digest = b"-> " + os.fsencode(path.readlink())
-            else:
-                with path.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").digest()
-            found[str(path.relative_to(top))] = digest
-    return found
-
-
 def _copy_in(source: Path, mount: Mount, expected: dict[str, bytes]) -> None:
-    size = _size(source)
+    size = total_size(source)
     started = time.monotonic()
     subprocess.run(["cp", "-a", f"{source}/.", mount.path], check=True)
     copied = time.monotonic()
     _say(f"cp -a: {len(expected):,} files, {_rate(size, copied - started)}")
     mount.sync()
-    _say(
-        f"sync: all of it posted and seen on the server, {_rate(size, time.monotonic() - started)}"
-    )
+    seconds = time.monotonic() - started
+    _say(f"cp and sync, until all of it was seen on the server: {_rate(size, seconds)}")
 
 
 def _read_back(mount: Mount, expected: dict[str, bytes]) -> bool:
     started = time.monotonic()
-    actual = _hashes(mount.path)
-    _say(
-        f"read back: {len(actual):,} files, {_rate(_size(mount.path), time.monotonic() - started)}"
-    )
+    actual = hashes(mount.path)
+    seconds = time.monotonic() - started
+    _say(f"read back: {len(actual):,} files, {_rate(total_size(mount.path), seconds)}")
     for path in sorted(expected.keys() | actual.keys()):
         if expected.get(path) != actual.get(path):
             print(f"  DIFFERS: {path}")
@@ -135,13 +107,6 @@ def _wait_for_ctrl_c(world: World, mount: Mount) -> None:
     with interrupted_by(signal.SIGINT, signal.SIGTERM) as event:
         event.wait()
     print()
-
-
-def _size(top: Path) -> int:
-    """Octets in the files below ``top``."""
-    return sum(
-        Path(folder, name).lstat().st_size for folder, _, names in os.walk(top) for name in names
-    )
 
 
 def _rate(size: int, seconds: float) -> str:

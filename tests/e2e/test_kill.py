@@ -1,9 +1,9 @@
 """A daemon killed at any moment loses nothing whose fsync had returned.
 
-Each round mounts, lets a ``cp`` of real files and a writer that fsyncs run, and kills the daemon (-9)
-at a random moment. The writer's manifest, kept in memory, is what the kernel and the daemon have promised.
-After each kill everything promised must be there, and at the end also after another pass through the
-server with empty caches.
+Each round mounts, lets a ``cp`` of real files and a writer that fsyncs run, and kills the daemon
+(-9) at a random moment. The writer's manifest, kept in memory, is what was promised. After each kill
+everything promised must be there, and at the end also after another pass through the server with
+empty caches.
 """
 
 from __future__ import annotations

@@ -94,15 +94,10 @@ def test_compileall(world: World, mount: Mount) -> None:
     shutil.copytree(library, target, ignore=ignored, symlinks=True)
     _run(sys.executable, "-m", "compileall", "-q", target, cwd=mount.path)
     _remounted(world, mount)
-    program = "import json, email; print(json.__file__, json.__cached__, email.__cached__)"
-    command = [
-        sys.executable,
-        "-I",
-        "-X",
-        "importtime",
-        "-c",
-        f"import sys; sys.path.insert(0, {str(target)!r}); sys.dont_write_bytecode = True; {program}",
-    ]
+    program = (
+        f"import sys; sys.path.insert(0, {str(target)!r}); import json; print(json.__cached__)"
+    )
+    command = [sys.executable, "-I", "-B", "-c", program]
     assert str(target / "json" / "__pycache__") in _run(*command, cwd=mount.path)
 
 
@@ -117,7 +112,8 @@ def _write_c_project(top: Path) -> None:
         )
     (top / "main.c").write_text(
         '#include <stdio.h>\n#include "parts.h"\n'
-        f'int main(void) {{\n    int total = 0;\n{calls}    printf("%d\\n", total);\n    return 0;\n}}\n'
+        f"int main(void) {{\n    int total = 0;\n{calls}"
+        '    printf("%d\\n", total);\n    return 0;\n}\n'
     )
     (top / "Makefile").write_text(
         "PARTS := $(patsubst %.c,%.o,$(wildcard part_*.c))\n"
@@ -140,11 +136,10 @@ def test_a_build_with_make(world: World, mount: Mount) -> None:
 
 def test_a_database(world: World, mount: Mount) -> None:
     path = mount.path / "data.sqlite"
+    rows = ((n, n * n) for n in range(20_000))
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE numbers (n INTEGER PRIMARY KEY, square INTEGER)")
-        database.executemany(
-            "INSERT INTO numbers VALUES (?, ?)", ((n, n * n) for n in range(20_000))
-        )
+        database.executemany("INSERT INTO numbers VALUES (?, ?)", rows)
     for step in range(5):
         with database:
             database.execute("UPDATE numbers SET square = square + 1 WHERE n % 5 = ?", (step,))
