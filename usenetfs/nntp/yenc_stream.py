@@ -88,18 +88,21 @@ class YencStream:
         self._fed = 0
         self._last = b""
         self.finished = None
-        self._give(_STATUS)
+        with memoryview(self._decoder) as room:
+            room[: len(_STATUS)] = _STATUS
+        self._process(len(_STATUS))
 
     def feed(self, source: bytearray, start: int, stop: int) -> int:
         """Take ``source[start:stop]``; where the body ended in it, or ``stop``.
 
         Sets ``finished`` when it ended. RemoteProtocolError: no yEnc has such lines.
         """
-        view = memoryview(source)
-        try:
+        with memoryview(source) as view:
             while start < stop and self.finished is None:
-                piece, is_end = self._choose(source, start, stop)
-                self._give(view[start : start + piece])
+                with memoryview(self._decoder) as room:
+                    piece, is_end = self._choose(source, start, min(stop, start + len(room)))
+                    room[:piece] = view[start : start + piece]
+                self._process(piece)
                 self._fed += piece
                 start += piece
                 if self._decoder:
@@ -107,34 +110,28 @@ class YencStream:
                 elif is_end:
                     raise RemoteProtocolError("a yEnc body ended where its decoder saw no end")
                 else:
-                    self._last = (self._last + source[start - min(piece, _OVERLAP) : start])[
-                        -_OVERLAP:
-                    ]
-        finally:
-            view.release()
+                    tail = source[start - min(piece, _OVERLAP) : start]
+                    self._last = (self._last + tail)[-_OVERLAP:]
         return start
 
     def _choose(self, source: bytearray, start: int, stop: int) -> tuple[int, bool]:
         """How many octets to give next, and whether they reach the terminator's end."""
-        with memoryview(self._decoder) as room:
-            piece = min(len(room), stop - start)
-        if not piece:
+        if start == stop:
             raise RemoteProtocolError("a line among yEnc is too long")
         if self._fed < self._declared:
-            return min(piece, self._declared - self._fed), False
-        across = (self._last + source[start : start + min(piece, _OVERLAP)]).find(BLOCK_END)
+            return min(stop - start, self._declared - self._fed), False
+        last = len(self._last)
+        across = (self._last + source[start : min(stop, start + _OVERLAP)]).find(BLOCK_END)
         if across >= 0:
-            return across + len(BLOCK_END) - len(self._last), True
-        found = source.find(BLOCK_END, start, start + piece)
+            return across + len(BLOCK_END) - last, True
+        found = source.find(BLOCK_END, start, stop)
         if found >= 0:
             return found + len(BLOCK_END) - start, True
-        return piece, False
+        return stop - start, False
 
-    def _give(self, octets: bytes | memoryview) -> None:
-        with memoryview(self._decoder) as room:
-            room.cast("B")[: len(octets)] = octets
+    def _process(self, count: int) -> None:
         try:
-            self._decoder.process(len(octets))
+            self._decoder.process(count)
         except (BufferError, ValueError) as error:
             raise RemoteProtocolError("a yEnc body is too large to decode") from error
 
