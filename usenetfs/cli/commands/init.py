@@ -64,7 +64,7 @@ def create(paths: FilesystemPaths, chosen: str, *, block_size: int) -> str:
     from usenetfs.article.key_file import create_key_file
     from usenetfs.article.keys import KeySet, generate_master_key
     from usenetfs.article.recovery_key import format_recovery_key
-    from usenetfs.index import Index
+    from usenetfs.index.index import Index
 
     master = generate_master_key()
     filesystem_id = secrets.token_bytes(16)

@@ -1,0 +1,1 @@
+"""The index: SQLite through apsw, and nothing but. See index.py for what others hold."""
