@@ -1,7 +1,7 @@
 """A daemon killed at any moment loses nothing whose fsync had returned.
 
 Each round mounts, lets a ``cp`` of real files and a writer that fsyncs run, and kills the daemon
-(-9) at a random moment. The writer's manifest, kept in memory, is what was promised. After each kill
+(-9) at a random moment. The manifest of the writer is what was promised. After each kill
 everything promised must be there, and at the end also after another pass through the server with
 empty caches.
 """
