@@ -62,6 +62,8 @@ from usenetfs.nntp.grammar import (
 )
 
 _SLACK: Final = 64 * 1024
+_WINDOW: Final = 64 * 1024
+"""Searched at a time, so that many small articles in a large buffer cost no more than their sum."""
 _OVERLAP: Final = len(BLOCK_END) - 1
 
 
@@ -338,10 +340,13 @@ class ServerProtocol:
         if fresh and buffer[self._start : min(end, self._start + 3)] == b".\r\n":
             return self._article_ended(self._start, self._start + 3)
         position = max(self._start, self._scanned)
-        # Most chunks have no terminator, and rfind says so at 3.9 GB/s, find at 2.1 (CPython 3.11).
-        if buffer.rfind(BLOCK_END, position, end) >= 0:
-            found = buffer.find(BLOCK_END, position, end)
-            return self._article_ended(found + 2, found + len(BLOCK_END))
+        while position < end:
+            window = min(end, position + _WINDOW)
+            # Most windows have none; rfind says so at 3.9 GB/s, find at 2.1 (CPython 3.11).
+            if buffer.rfind(BLOCK_END, position, window) >= 0:
+                found = buffer.find(BLOCK_END, position, window)
+                return self._article_ended(found + 2, found + len(BLOCK_END))
+            position = window if window == end else window - _OVERLAP
         self._scanned = max(self._start, end - _OVERLAP)
         if end - self._start + self._dropped > self._max_article + _OVERLAP:
             self._dropped += self._scanned - self._start
