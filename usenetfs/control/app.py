@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -69,6 +70,10 @@ class DaemonFacade(Protocol):
 
     async def drop_cache(self) -> DropReport: ...
 
+    async def unmount_answered(self) -> None:
+        """The answer of ``unmount`` was sent."""
+        ...
+
     async def unmount(self, *, lazy: bool) -> UnmountReport:
         """Drain unless ``lazy``, unmount, and let the daemon end. MountError when in use."""
         ...
@@ -96,7 +101,9 @@ def build_app(facade: DaemonFacade) -> Starlette:
         lazy = (await _body(request)).get("lazy", False)
         if not isinstance(lazy, bool):
             raise UsageError("lazy must be true or false")
-        return _answer(await facade.unmount(lazy=lazy))
+        answer = _answer(await facade.unmount(lazy=lazy))
+        answer.background = BackgroundTask(facade.unmount_answered)
+        return answer
 
     return Starlette(
         routes=[

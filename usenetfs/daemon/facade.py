@@ -28,6 +28,9 @@ from usenetfs.net.pool import ServerStatus
 from usenetfs.options import DaemonOptions
 from usenetfs.types import Durability
 
+ANSWER_TIMEOUT = 2.0
+"""Seconds that the daemon's end waits for the client that asked for it."""
+
 
 class Facade:
     """Answers for one mount."""
@@ -37,6 +40,8 @@ class Facade:
         self._parts = parts
         self._started = time.monotonic()
         self._state = "mounted"
+        self._answered = trio.Event()
+        self._answered.set()
         self._upload = SpeedMeter(lambda: parts.uploader.counts.bytes_posted)
         self._download = SpeedMeter(lambda: parts.fetcher.bytes_fetched)
 
@@ -117,9 +122,20 @@ class Facade:
         await trio.to_thread.run_sync(self._parts.cache.drop_all)
         return DropReport(articles=before.articles, bytes=before.bytes)
 
+    async def unmount_answered(self) -> None:
+        """Whoever asked to unmount has the answer."""
+        await trio.lowlevel.checkpoint()
+        self._answered.set()
+
+    async def last_answer(self) -> None:
+        """Wait until nobody is owed the answer to an unmount; the daemon may end then."""
+        with trio.move_on_after(ANSWER_TIMEOUT):
+            await self._answered.wait()
+
     async def unmount(self, *, lazy: bool) -> UnmountReport:
         """Drain unless ``lazy``, then unmount; the daemon ends when the kernel lets go."""
         previous, self._state = self._state, "draining"
+        self._answered = trio.Event()
         try:
             if not lazy:
                 await self.sync()
@@ -127,6 +143,7 @@ class Facade:
             await trio.to_thread.run_sync(_unmount, self._options.mountpoint, lazy)
         except BaseException:
             self._state = previous
+            self._answered.set()
             raise
         durability = _durability(self._parts)
         return UnmountReport(os.getpid(), durability.staged.bytes + durability.posted.bytes)

@@ -74,6 +74,7 @@ async def _run(options: DaemonOptions) -> None:
             nursery.start_soon(parts.uploader.run)
             await nursery.start(serve_control, facade, options.paths.control_socket)
             await _serve(options, parts)
+            await facade.last_answer()
             nursery.cancel_scope.cancel()
 
 

@@ -74,5 +74,7 @@ class Prefetcher:
             await self._fetcher.segment(location, lane=Lane.READAHEAD)
         except UsenetfsError as error:
             log.info("read-ahead came to nothing: %s", error)
+        except Exception:
+            log.exception("a fault of usenetfs in read-ahead; the reader is not affected")
         finally:
             self._active -= 1

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
-import outcome
 import trio
 
 K = TypeVar("K", bound=Hashable)
@@ -18,11 +17,14 @@ V = TypeVar("V")
 
 
 class _Flight(Generic[V]):
-    __slots__ = ("done", "result")
+    """Once ``done``, ``value`` is set, or ``error`` says why not."""
+
+    __slots__ = ("done", "error", "value")
 
     def __init__(self) -> None:
         self.done = trio.Event()
-        self.result: outcome.Value[V] | outcome.Error | None = None
+        self.value: list[V] = []
+        self.error: Exception = trio.BrokenResourceError("the work was cancelled")
 
 
 class SingleFlight(Generic[K, V]):
@@ -48,15 +50,15 @@ class SingleFlight(Generic[K, V]):
             flight = self._flights[key] = _Flight()
             self._nursery.start_soon(self._fly, key, flight, work)
         await flight.done.wait()
-        if flight.result is None:
-            raise trio.BrokenResourceError("the work was cancelled")
-        return flight.result.unwrap()
+        if not flight.value:
+            raise flight.error
+        return flight.value[0]
 
     async def _fly(self, key: K, flight: _Flight[V], work: Callable[[], Awaitable[V]]) -> None:
         try:
-            flight.result = outcome.Value(await work())
+            flight.value.append(await work())
         except Exception as error:  # noqa: BLE001 - handed to every waiter, who raise it
-            flight.result = outcome.Error(error)
+            flight.error = error
         finally:
             del self._flights[key]
             flight.done.set()

@@ -39,6 +39,7 @@ from usenetfs.types import BlockNumber, InodeId
 
 Key = tuple[InodeId, BlockNumber]
 
+FIRST_PAGE = 8
 PAGE = 256
 MAX_PAGES = 32
 """Rows of the queue looked at a time, and how often, when blocks that have not settled lead it."""
@@ -118,6 +119,8 @@ class StagedBlocks:
         self._claims: dict[Key, Claim] = {}
         self._writers: dict[InodeId, int] = {}
         self._forced = 0
+        self._cursor: StagedBlock | None = None
+        """The last row claimed."""
         self.on_dirty: Callable[[], None] = lambda: None
         """Called when something may be ready for upload; the uploader waits for it."""
 
@@ -348,34 +351,50 @@ class StagedBlocks:
     # --- claims ----------------------------------------------------------------------------------
 
     def claim(self, *, max_blocks: int, max_bytes: int) -> list[Claim]:
-        """Take settled blocks for upload, oldest first. Unsaved blocks are not offered."""
+        """Take settled blocks for upload, oldest first. Unsaved blocks are not offered.
+
+        Rows stay DIRTY until an article records them, so those claimed come up again: the search
+        goes on behind the last one claimed, and starts anew when there is nothing more.
+        """
+        claims = self._claim_behind(self._cursor, max_blocks, max_bytes)
+        if not claims and self._cursor is not None:
+            claims = self._claim_behind(None, max_blocks, max_bytes)
+        return claims
+
+    def _claim_behind(
+        self, last: StagedBlock | None, max_blocks: int, max_bytes: int
+    ) -> list[Claim]:
         claims: list[Claim] = []
-        taken = 0
-        for row in self._candidates():
-            hot = self._hot.get((row.inode, row.block)) or self._warm(row)
-            if not hot.since or not hot.saved or not self._settled(hot):
+        size = 0
+        self._cursor = last
+        for row in self._dirty_rows(last):
+            hot = self._claimable(row)
+            if hot is None:
                 continue
-            size = hot.extents.end
-            if claims and taken + size > max_bytes:
+            if claims and size + hot.extents.end > max_bytes:
                 break
             claims.append(self._claim(hot))
-            taken += size
-            if len(claims) == max_blocks:
+            size += hot.extents.end
+            self._cursor = row
+            if len(claims) == max_blocks or size >= max_bytes:
                 break
         return claims
 
-    def _candidates(self) -> Iterator[StagedBlock]:
-        """DIRTY rows that are not claimed, oldest first; not all of them if there are many.
-
-        Rows stay DIRTY until an article records them, so those claimed come up again.
-        """
-        last: StagedBlock | None = None
+    def _dirty_rows(self, last: StagedBlock | None) -> Iterator[StagedBlock]:
+        """Rows of the queue behind ``last``; a bounded number of them."""
+        size = FIRST_PAGE
         for _ in range(MAX_PAGES):
-            page = self._index.staging.next_dirty(PAGE, after=last)
-            yield from (row for row in page if (row.inode, row.block) not in self._claims)
-            if len(page) < PAGE:
+            page = self._index.staging.next_dirty(size, after=last)
+            yield from page
+            if len(page) < size:
                 return
-            last = page[-1]
+            last, size = page[-1], PAGE
+
+    def _claimable(self, row: StagedBlock) -> HotBlock | None:
+        if (row.inode, row.block) in self._claims:
+            return None
+        hot = self._hot.get((row.inode, row.block)) or self._warm(row)
+        return hot if hot.since and hot.saved and self._settled(hot) else None
 
     def _settled(self, hot: HotBlock) -> bool:
         if hot.inode not in self._writers or hot.since <= self._forced:
