@@ -22,8 +22,12 @@ MODULE_OF = {
 }
 """Import name of a distribution, where it is not simply its name."""
 
+PART_OF = {"pydantic_core": "pydantic"}
+"""Modules of another distribution that a declared one pins exactly and documents as its own."""
+
 
 def main() -> int:
+    """Print what does not match; 0 if nothing, 1 otherwise."""
     declared = {_module(requirement) for requirement in _requirements()}
     imported = set(_imports(ROOT / "usenetfs")) - sys.stdlib_module_names - {"usenetfs"}
     for module in sorted(declared - imported):
@@ -49,11 +53,25 @@ def _module(requirement: str) -> str:
 def _imports(folder: Path) -> Iterator[str]:
     """Top-level names of all modules that the Python files under ``folder`` import."""
     for path in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        for node in _executed(ast.parse(path.read_bytes())):
             if isinstance(node, ast.Import):
-                yield from (alias.name.partition(".")[0] for alias in node.names)
+                names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                yield node.module.partition(".")[0]
+                names = [node.module]
+            else:
+                continue
+            for name in names:
+                module = name.partition(".")[0]
+                yield PART_OF.get(module, module)
+
+
+def _executed(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes below ``node`` but those that only type checkers look at."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            continue
+        yield child
+        yield from _executed(child)
 
 
 if __name__ == "__main__":
