@@ -15,10 +15,14 @@ import json
 import logging
 import logging.handlers
 import os
+import queue
 import re
 from collections.abc import Iterable, Iterator
+from io import FileIO, TextIOWrapper
 from pathlib import Path
 from typing import Final, Literal, Protocol
+
+from usenetfs.errors import LocalStorageError
 
 ROOT: Final = "usenetfs"
 
@@ -164,24 +168,137 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]
 class PrivateRotatingFileHandler(logging.handlers.RotatingFileHandler):
     """A rotating file that only its owner can read; a full disk loses lines, not the daemon."""
 
-    def _open(self):  # type: ignore[no-untyped-def]
+    def _open(self) -> TextIOWrapper:
         descriptor = os.open(
             self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
-        return os.fdopen(descriptor, self.mode, encoding=self.encoding, errors=self.errors)
+        return TextIOWrapper(
+            FileIO(descriptor, "ab"),  # type: ignore[arg-type]
+            encoding=self.encoding,
+            errors=self.errors,
+            write_through=True,
+        )
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
         """Drop the line: there is nowhere left to complain."""
 
 
+class _Queue(logging.handlers.QueueHandler):
+    """Hands records over as they are: formatting and redacting are the writer's work."""
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        # The arguments may change before the writer gets to them.
+        record.msg, record.args = record.getMessage(), None
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        # A full queue means a disk that hangs. Lines are lost rather than the daemon's time.
+        with contextlib.suppress(queue.Full):
+            self.queue.put_nowait(record)
+
+
+class _Writer(logging.handlers.QueueListener):
+    def enqueue_sentinel(self) -> None:
+        self.queue.put(None, timeout=QUEUE_PATIENCE)
+
+
+def component_of(logger_name: str) -> str:
+    """The component whose file the lines of a logger go to; ``daemon`` for all others."""
+    parts = logger_name.split(".")
+    return parts[1] if len(parts) > 1 and parts[0] == ROOT and parts[1] in COMPONENTS else REST
+
+
 @contextlib.contextmanager
 def running(
     directory: Path, settings: LogSettings, *, verbosity: int = 0, secrets: Iterable[str] = ()
-) -> Iterator[Redactor]:
+) -> Iterator[None]:
     """Log into ``directory`` for the time of the block, and to stderr with ``verbosity``.
 
-    Lines are written by a thread of their own, so that a slow disk delays no reader. The queue
-    between is bounded; when it is full, lines are dropped and the number of them is logged.
+    ``-v`` shows INFO and above on stderr, ``-vv`` everything. Lines are written by a thread of
+    their own, so that a slow disk delays no reader; the queue between is bounded. LocalStorageError
+    when the files cannot be made.
     """
     redactor = Redactor(secrets)
-    yield redactor
+    formatter = JsonFormatter(redactor) if settings.format == "json" else TextFormatter(redactor)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handlers = [_file_handler(directory, name, settings) for name in (*COMPONENTS, REST)]
+    except OSError as error:
+        raise LocalStorageError(f"cannot log into {directory}: {error.strerror}") from error
+    if verbosity:
+        handlers.append(_stderr_handler(verbosity))
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    lines: queue.Queue[logging.LogRecord | None] = queue.Queue(QUEUE_SIZE)
+    writer = _Writer(lines, *handlers, respect_handler_level=True)
+    writer.start()
+    try:
+        with _levels(settings, verbosity), _attached(_Queue(lines)):
+            yield
+    finally:
+        writer.stop()
+        for handler in handlers:
+            handler.close()
+
+
+QUEUE_SIZE: Final = 10_000
+QUEUE_PATIENCE: Final = 10.0
+"""Seconds that the end of logging waits for room in the queue."""
+
+
+def _file_handler(directory: Path, name: str, settings: LogSettings) -> logging.Handler:
+    handler = PrivateRotatingFileHandler(
+        directory / f"{name}.log",
+        maxBytes=settings.max_size,
+        backupCount=settings.backups,
+        encoding="utf-8",
+        errors="backslashreplace",
+    )
+    handler.addFilter(lambda record: component_of(record.name) == name)
+    handler.setLevel(_level(settings, name))
+    return handler
+
+
+def _stderr_handler(verbosity: int) -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.DEBUG if verbosity > 1 else logging.INFO)
+    return handler
+
+
+def _level(settings: LogSettings, component: str) -> int:
+    if component == REST:
+        return logging.INFO
+    levels = {name: getattr(settings, name) for name in COMPONENTS}
+    return logging.getLevelNamesMapping()[levels[component].upper()]
+
+
+@contextlib.contextmanager
+def _levels(settings: LogSettings, verbosity: int) -> Iterator[None]:
+    """The loggers let through what some handler wants, and are as before afterwards."""
+    shown = logging.CRITICAL if verbosity == 0 else logging.DEBUG if verbosity > 1 else logging.INFO
+    wanted = {ROOT: min(shown, logging.INFO)}
+    wanted |= {f"{ROOT}.{name}": min(shown, _level(settings, name)) for name in COMPONENTS}
+    before = {name: logging.getLogger(name).level for name in wanted}
+    for name, level in wanted.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextlib.contextmanager
+def _attached(handler: logging.Handler) -> Iterator[None]:
+    """Ours go to ``handler`` alone; warnings of libraries reach it too."""
+    ours, root = logging.getLogger(ROOT), logging.getLogger()
+    propagated, ours.propagate = ours.propagate, False
+    ours.addHandler(handler)
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        ours.removeHandler(handler)
+        ours.propagate = propagated
+        handler.close()

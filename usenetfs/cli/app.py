@@ -6,7 +6,7 @@ Nothing but typer is loaded here: a command's module is imported when it runs.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -147,7 +147,7 @@ def mount(
             "--options",
             "-o",
             metavar="OPT,…",
-            help="ro, rw, allow_other, writeback, fsync=local|posted|seen, debug.",
+            help="ro, rw, allow_other, writeback, debug.",
         ),
     ] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="The same as -o ro.")] = False,
@@ -207,3 +207,245 @@ def sync(ctx: typer.Context, name: AnyName = None, json: Json = False) -> None:
     from usenetfs.cli.commands.sync import run
 
     run(ctx.obj, name, as_json=json)
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=FILES)
+def ls(
+    ctx: typer.Context,
+    place: Annotated[str, typer.Argument(metavar="NAME:/PATH", help="What to list.")],
+    long: Annotated[
+        bool, typer.Option("--long", "-l", help="Modes, sizes, times, safety.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """List a directory; works mounted or not.
+
+    Example: usenetfs ls -l photos:/2026
+    """
+    from usenetfs.cli.commands.ls import run
+
+    run(ctx.obj, place, long=long, as_json=json)
+
+
+# --- care ----------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=CARE)
+def fsck(
+    ctx: typer.Context,
+    name: Name,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Check every page of the index.")] = False,
+    json: Json = False,
+) -> None:
+    """Check an unmounted filesystem's index and staging area."""
+    from usenetfs.cli.commands.fsck import run
+
+    run(ctx.obj, name, repair=repair, deep=deep, as_json=json)
+
+
+key_app = typer.Typer(no_args_is_help=True, help="The recovery key, and another passphrase.")
+app.add_typer(key_app, name="key", rich_help_panel=CARE)
+
+
+@key_app.command("show-recovery")
+def key_show_recovery(ctx: typer.Context, name: Name) -> None:
+    """Print the recovery key: whoever has it can read everything."""
+    from usenetfs.cli.commands.key import show_recovery
+
+    show_recovery(ctx.obj, name)
+
+
+@key_app.command("change-passphrase")
+def key_change_passphrase(
+    ctx: typer.Context,
+    name: Name,
+    new_passphrase_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Read the new passphrase from here."),
+    ] = None,
+) -> None:
+    """Choose another passphrase; the recovery key stays the same."""
+    from usenetfs.cli.commands.key import change_passphrase
+
+    change_passphrase(ctx.obj, name, new_passphrase_file=new_passphrase_file)
+
+
+cache_app = typer.Typer(no_args_is_help=True, help="What was fetched and can be fetched again.")
+app.add_typer(cache_app, name="cache", rich_help_panel=CARE)
+
+
+@cache_app.command("stat")
+def cache_stat(ctx: typer.Context, name: AnyName = None, json: Json = False) -> None:
+    """Show what the cache holds."""
+    from usenetfs.cli.commands.cache import stat
+
+    stat(ctx.obj, name, as_json=json)
+
+
+@cache_app.command("drop")
+def cache_drop(ctx: typer.Context, name: AnyName = None, json: Json = False) -> None:
+    """Empty the cache. Nothing is lost: what is read again is fetched again."""
+    from usenetfs.cli.commands.cache import drop
+
+    drop(ctx.obj, name, as_json=json)
+
+
+# --- servers and settings ------------------------------------------------------------------------
+
+server_app = typer.Typer(no_args_is_help=True, help="News servers and their passwords.")
+app.add_typer(server_app, name="server", rich_help_panel=SERVERS)
+
+
+@server_app.command("add")
+def server_add(  # noqa: PLR0913, PLR0917  one for each key of a server
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="How to call it.")],
+    host: Annotated[str | None, typer.Option(help="Its address.")] = None,
+    port: Annotated[int | None, typer.Option(help="563, or 119 without TLS.")] = None,
+    tls: Annotated[
+        str | None,
+        typer.Option(metavar="implicit|starttls|none", help="How it is protected."),
+    ] = None,
+    username: Annotated[str | None, typer.Option(help="The account's name.")] = None,
+    connections: Annotated[
+        int | None,
+        typer.Option(help="At most this many at once; 8 unless given."),
+    ] = None,
+    priority: Annotated[int | None, typer.Option(help="Lower is asked first.")] = None,
+    posting: Annotated[
+        bool | None,
+        typer.Option("--posting/--no-posting", help="Whether to post there."),
+    ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Certificates to trust there."),
+    ] = None,
+    pin: Annotated[
+        str | None,
+        typer.Option(metavar="SHA256", help="The only certificate to accept."),
+    ] = None,
+    storage_group: Annotated[
+        str | None,
+        typer.Option(help="Servers of one group share their articles."),
+    ] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Read the password from here instead of asking."),
+    ] = None,
+) -> None:
+    """Add a server; asks for its password, which is stored encrypted.
+
+    Example: usenetfs server add main --host news.example.net --username me --connections 20
+    """
+    from usenetfs.cli.commands.server import add
+
+    given: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "tls": tls,
+        "username": username,
+        "connections": connections,
+        "priority": priority,
+        "posting": posting,
+        "ca_file": str(ca_file.absolute()) if ca_file else None,
+        "pin": pin,
+        "storage_group": storage_group,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    add(ctx.obj, name, given, password_file=password_file)
+
+
+@server_app.command("list")
+def server_list(ctx: typer.Context, json: Json = False) -> None:
+    """Show the configured servers."""
+    from usenetfs.cli.commands.server import list_servers
+
+    list_servers(ctx.obj, as_json=json)
+
+
+@server_app.command("remove")
+def server_remove(ctx: typer.Context, name: Annotated[str, typer.Argument()]) -> None:
+    """Remove a server and its password."""
+    from usenetfs.cli.commands.server import remove
+
+    remove(ctx.obj, name)
+
+
+config_app = typer.Typer(no_args_is_help=True, help="Settings and where they come from.")
+app.add_typer(config_app, name="config", rich_help_panel=SERVERS)
+
+
+@config_app.command("show")
+def config_show(
+    ctx: typer.Context,
+    origin: Annotated[bool, typer.Option("--origin", help="Say where each comes from.")] = False,
+    json: Json = False,
+) -> None:
+    """Show every setting in force."""
+    from usenetfs.cli.commands.config import show
+
+    show(ctx.obj, origin=origin, as_json=json)
+
+
+@config_app.command("path")
+def config_path(ctx: typer.Context) -> None:
+    """Show which configuration files are read, strongest first."""
+    from usenetfs.cli.commands.config import path
+
+    path(ctx.obj)
+
+
+@app.command(rich_help_panel=SERVERS)
+def nntpd(  # noqa: PLR0913, PLR0917  one for each option
+    ctx: typer.Context,
+    spool: Annotated[Path, typer.Option(metavar="DIR", help="Where articles are kept.")],
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Loopback unless told otherwise.")
+    ] = "127.0.0.1:1119",
+    group: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A newsgroup to carry; may be given again."),
+    ] = None,
+    faults: Annotated[
+        Path | None,
+        typer.Option(metavar="PLAN", help="A file that says what shall go wrong, for tests."),
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="Who may log in.")] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The password of --user."),
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM.")] = None,
+    latency: Annotated[str, typer.Option(metavar="TIME", help="Delay of each reply.")] = "0 s",
+    max_article: Annotated[
+        str, typer.Option(metavar="SIZE", help="Largest article taken.")
+    ] = "1000000",
+    durable: Annotated[
+        bool, typer.Option("--durable", help="Acknowledge only what survives power loss.")
+    ] = False,
+) -> None:
+    """Run the embedded news server, for trying things out; no public server.
+
+    Example: usenetfs nntpd --listen 127.0.0.1:1119 --spool /tmp/spool
+    """
+    from usenetfs.cli.commands.nntpd import run
+
+    run(
+        ctx.obj,
+        listen=listen,
+        spool=spool,
+        groups=list(group or ()),
+        faults=faults,
+        user=user,
+        password_file=password_file,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        latency=latency,
+        max_article=max_article,
+        durable=durable,
+    )

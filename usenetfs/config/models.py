@@ -185,7 +185,7 @@ class CacheSection(Section):
 
     max_size: Size = 20 * GIB
     """Of articles kept on disk."""
-    memory_size: Size = 256 * MIB
+    memory_size: Size = 96 * MIB
     """Of opened articles kept in memory."""
     min_free: Size = 1 * GIB
     """Left free on the cache's disk, whatever ``max_size`` says."""
@@ -198,8 +198,6 @@ class StagingSection(Section):
     """Writers wait when this much is staged."""
     settle: Delay = 2.0
     """How long a block must rest unwritten before it is uploaded."""
-    free_at: Literal["seen", "verified"] = "seen"
-    """How safe a block must be before its staged copy goes."""
 
 
 class CheckpointSection(Section):
@@ -222,7 +220,7 @@ class UploadSection(Section):
     """Posts at once; found by itself unless given, and never above the servers' sum."""
     workers: Annotated[int, Field(ge=1, le=64)] | None = None
     """Threads that hash, compress and seal; min(8, processors) unless given."""
-    check_delay: Delay = 5.0
+    check_delay: Delay = 0.5
     """Between the server's 240 and the STAT that checks it."""
     check_timeout: Annotated[
         float,
@@ -240,7 +238,7 @@ class UploadSection(Section):
 
 
 class NetworkSection(Section):
-    """``[network]``: how long to wait for servers, how often to try again."""
+    """``[network]``: how long to wait for servers."""
 
     connect_timeout: Timeout = 20.0
     """For name lookup, TCP, TLS, greeting and login together."""
@@ -248,10 +246,6 @@ class NetworkSection(Section):
     """For a reply to begin, and for each further piece of it."""
     idle_check: Timeout = 30.0
     """An idle connection is probed this often."""
-    retries: Annotated[int, Field(ge=0, le=100)] = 5
-    retry_strategy: Literal["exponential", "linear", "fibonacci", "fixed"] = "exponential"
-    retry_delay: Timeout = 1.0
-    retry_max_delay: Timeout = 60.0
 
 
 class LogSection(Section):
