@@ -17,6 +17,7 @@ import logging.handlers
 import os
 import queue
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from io import FileIO, TextIOWrapper
 from pathlib import Path
@@ -173,7 +174,7 @@ class PrivateRotatingFileHandler(logging.handlers.RotatingFileHandler):
             self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
         return TextIOWrapper(
-            FileIO(descriptor, "ab"),  # type: ignore[arg-type]
+            FileIO(descriptor, "ab"),
             encoding=self.encoding,
             errors=self.errors,
             write_through=True,
@@ -198,8 +199,16 @@ class _Queue(logging.handlers.QueueHandler):
 
 
 class _Writer(logging.handlers.QueueListener):
+    """The thread that writes. Its end waits for room in the queue instead of failing without."""
+
+    def __init__(
+        self, lines: queue.Queue[logging.LogRecord | None], *handlers: logging.Handler
+    ) -> None:
+        super().__init__(lines, *handlers, respect_handler_level=True)
+        self._lines = lines
+
     def enqueue_sentinel(self) -> None:
-        self.queue.put(None, timeout=QUEUE_PATIENCE)
+        self._lines.put(None, timeout=QUEUE_PATIENCE)
 
 
 def component_of(logger_name: str) -> str:
@@ -230,7 +239,7 @@ def running(
     for handler in handlers:
         handler.setFormatter(formatter)
     lines: queue.Queue[logging.LogRecord | None] = queue.Queue(QUEUE_SIZE)
-    writer = _Writer(lines, *handlers, respect_handler_level=True)
+    writer = _Writer(lines, *handlers)
     writer.start()
     try:
         with _levels(settings, verbosity), _attached(_Queue(lines)):

@@ -6,7 +6,6 @@ of configuration, no variable and no argument.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,17 +16,6 @@ from usenetfs.mounts import SOURCE_PREFIX
 if TYPE_CHECKING:
     from usenetfs.config.directories import Directories, FilesystemPaths
     from usenetfs.config.models import Settings
-
-
-class FsyncMode(enum.Enum):
-    """What ``fsync`` waits for (``-o fsync=…``)."""
-
-    LOCAL = "local"
-    """The data and the index entry are on the local disk and survive power loss."""
-    POSTED = "posted"
-    """A server has taken every block of the file."""
-    SEEN = "seen"
-    """Every block was found on a server afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +37,6 @@ class DaemonOptions:
     """To be called once, when the mount is usable."""
     read_only: bool = False
     allow_other: bool = False
-    fsync: FsyncMode = FsyncMode.LOCAL
     writeback: bool = False
     """Whether the kernel may hold written pages back and merge them."""
     foreground: bool = False

@@ -421,6 +421,9 @@ def nntpd(  # noqa: PLR0913, PLR0917  one for each option
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM.")] = None,
+    starttls: Annotated[
+        bool, typer.Option("--starttls", help="Offer STARTTLS instead of TLS at once.")
+    ] = False,
     latency: Annotated[str, typer.Option(metavar="TIME", help="Delay of each reply.")] = "0 s",
     max_article: Annotated[
         str, typer.Option(metavar="SIZE", help="Largest article taken.")
@@ -445,6 +448,7 @@ def nntpd(  # noqa: PLR0913, PLR0917  one for each option
         password_file=password_file,
         tls_cert=tls_cert,
         tls_key=tls_key,
+        starttls=starttls,
         latency=latency,
         max_article=max_article,
         durable=durable,

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from usenetfs.errors import UsageError
-from usenetfs.options import FsyncMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,6 @@ class MountOptions:
     read_only: bool = False
     allow_other: bool = False
     writeback: bool = False
-    fsync: FsyncMode = FsyncMode.LOCAL
     debug: bool = False
 
 
@@ -48,9 +46,7 @@ def parse_mount_options(texts: Iterable[str]) -> MountOptions:
         if not name or _IGNORED.fullmatch(name):
             continue
         if name in _FLAGS:
-            options = replace(options, **_FLAGS[name])  # type: ignore[arg-type]
-        elif name.startswith("fsync="):
-            options = replace(options, fsync=_fsync(name.removeprefix("fsync=")))
+            options = replace(options, **_FLAGS[name])
         else:
             raise _unknown(name)
     return options
@@ -58,23 +54,14 @@ def parse_mount_options(texts: Iterable[str]) -> MountOptions:
 
 def format_mount_options(options: MountOptions) -> str:
     """The ``-o`` text that reads back as ``options``."""
-    parts = ["ro" if options.read_only else "rw", f"fsync={options.fsync.value}"]
+    parts = ["ro" if options.read_only else "rw"]
     parts += [name for name in ("allow_other", "writeback", "debug") if getattr(options, name)]
     return ",".join(parts)
 
 
-def _fsync(value: str) -> FsyncMode:
-    try:
-        return FsyncMode(value)
-    except ValueError:
-        allowed = ", ".join(mode.value for mode in FsyncMode)
-        raise UsageError(f'-o fsync={value}: "{value}" is not one of {allowed}') from None
-
-
 def _unknown(name: str) -> UsageError:
-    known = [*_FLAGS, "fsync=local", "fsync=posted", "fsync=seen"]
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, _FLAGS, n=1, cutoff=0.6)
     return UsageError(
         f"-o {name}: unknown option{f'; did you mean {close[0]}?' if close else ''}",
-        hint=f"known: {', '.join(known)}",
+        hint=f"known: {', '.join(_FLAGS)}",
     )

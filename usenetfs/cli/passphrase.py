@@ -20,7 +20,7 @@ from usenetfs.cli.context import Common
 from usenetfs.cli.output import note
 from usenetfs.errors import UsageError, WrongPassphraseError
 
-PASSPHRASE_VARIABLE: Final = "USENETFS_PASSPHRASE"
+PASSPHRASE_VARIABLE: Final = "USENETFS_PASSPHRASE"  # noqa: S105  a name
 VAULT_VARIABLE: Final = "USENETFS_VAULT_PASSPHRASE"
 SECRET_VARIABLES: Final = (PASSPHRASE_VARIABLE, VAULT_VARIABLE)
 
@@ -62,7 +62,7 @@ def obtain(common: Common, *, prompt: str, filesystem: bool = True) -> Passphras
 def obtain_new(common: Common, *, prompt: str) -> str:
     """A new passphrase: given, or typed twice alike."""
     passphrase = given(common.passphrase_file, PASSPHRASE_VARIABLE)
-    return ask_twice(prompt) if passphrase is None else _checked_new(passphrase)
+    return ask_twice(prompt) if passphrase is None else checked_new(passphrase)
 
 
 def given(file: Path | None, variable: str) -> str | None:
@@ -120,14 +120,15 @@ def ask(prompt: str) -> str:
 def ask_twice(prompt: str, *, ask_once: Callable[[str], str] = ask) -> str:
     """Ask until two answers are alike, three times at most."""
     for _ in range(3):
-        first = _checked_new(ask_once(prompt))
+        first = checked_new(ask_once(prompt))
         if first == ask_once(f"{prompt}, again"):
             return first
         note("usenetfs: the two differ; once more")
     raise WrongPassphraseError("the passphrases differ", hint="start again")
 
 
-def _checked_new(passphrase: str) -> str:
+def checked_new(passphrase: str) -> str:
+    """``passphrase``, if it is long enough to protect anything; UsageError otherwise."""
     if len(passphrase) < 8:
         raise UsageError(
             "the passphrase is too short: it protects everything",

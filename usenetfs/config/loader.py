@@ -8,7 +8,7 @@ what would be allowed. Must not be used twice for one process's settings: the re
 from __future__ import annotations
 
 import difflib
-import types
+import inspect
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -234,10 +234,9 @@ def _model_at(path: KeyPath) -> type[BaseModel]:
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        if issubclass(annotation, BaseModel):
-            yield annotation
-        return
+    """The models that an annotation mentions: itself, or inside ``tuple[…]``."""
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
     for argument in typing.get_args(annotation):
         yield from _models_in(argument)
 

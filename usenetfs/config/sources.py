@@ -56,7 +56,7 @@ class Layer:
         """Whether this layer says something about ``path`` (or about something below it)."""
         node: Any = self.tree
         for step in path:
-            if (isinstance(node, dict) and isinstance(step, str) and step in node) or (
+            if (isinstance(node, dict) and step in node) or (
                 isinstance(node, list) and isinstance(step, int) and step < len(node)
             ):
                 node = node[step]

@@ -10,16 +10,16 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_SIZE_UNITS: Final = {
+_SIZE_UNITS: Final[dict[str, int]] = {
     "": 1,
     "b": 1,
     **{prefix + "ib": 1024**power for power, prefix in enumerate("kmgt", start=1)},
     **{prefix + "b": 1000**power for power, prefix in enumerate("kmgt", start=1)},
     **{prefix: 1024**power for power, prefix in enumerate("kmgt", start=1)},
 }
-"""Octets in each unit, by its lower-case spelling. A bare ``k`` is 1024, as in ``dd`` and ``df``."""
+"""Octets in each unit, by its lower-case spelling. A bare ``k`` is 1024, as in ``dd``."""
 
-_DURATION_UNITS: Final = {
+_DURATION_UNITS: Final[dict[str, float]] = {
     "": 1.0,
     "ms": 0.001,
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
@@ -36,32 +36,33 @@ DURATION_EXAMPLE: Final = '"30 s", "5 min", "250 ms" or a number of seconds'
 
 
 def parse_size(value: object) -> int:
-    """Octets of ``20 GiB``, ``1.5M``, ``4096`` or a number; ValueError with an example otherwise."""
+    """Octets of ``20 GiB``, ``1.5M``, ``4096`` or a number; ValueError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"{_shown(value)} is not a size; write {SIZE_EXAMPLE}")
+        raise _unreadable(value, "size", SIZE_EXAMPLE)
     if isinstance(value, int | float):
-        if value < 0 or value != value or value != int(value):
-            raise ValueError(f"{value} is not a size; write {SIZE_EXAMPLE}")
+        if value < 0 or not float(value).is_integer():
+            raise _unreadable(value, "size", SIZE_EXAMPLE)
         return int(value)
     match = _QUANTITY.fullmatch(value.strip())
     factor = _SIZE_UNITS.get(match[2].lower()) if match else None
     if match is None or factor is None:
-        raise ValueError(f"{_shown(value)} is not a size; write {SIZE_EXAMPLE}")
-    return int(match[1]) * factor if match[1].isdigit() else round(float(match[1]) * factor)
+        raise _unreadable(value, "size", SIZE_EXAMPLE)
+    number = match[1]
+    return round(float(number) * factor) if "." in number else int(number) * factor
 
 
 def parse_duration(value: object) -> float:
-    """Seconds of ``30 s``, ``5 min``, ``250ms`` or a number; ValueError with an example otherwise."""
+    """Seconds of ``30 s``, ``5 min``, ``250ms`` or a number; ValueError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"{_shown(value)} is not a duration; write {DURATION_EXAMPLE}")
+        raise _unreadable(value, "duration", DURATION_EXAMPLE)
     if isinstance(value, int | float):
         if not 0 <= value < float("inf"):
-            raise ValueError(f"{value} is not a duration; write {DURATION_EXAMPLE}")
+            raise _unreadable(value, "duration", DURATION_EXAMPLE)
         return float(value)
     match = _QUANTITY.fullmatch(value.strip())
     factor = _DURATION_UNITS.get(match[2].lower()) if match else None
     if match is None or factor is None:
-        raise ValueError(f"{_shown(value)} is not a duration; write {DURATION_EXAMPLE}")
+        raise _unreadable(value, "duration", DURATION_EXAMPLE)
     return float(match[1]) * factor
 
 
@@ -74,7 +75,7 @@ def format_size(octets: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest spelling that reads back as exactly ``seconds``: ``30 s``, ``5 min``, ``250 ms``."""
+    """The shortest spelling that reads back as exactly ``seconds``: ``30 s``, ``5 min``."""
     for factor, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= factor and seconds % factor == 0:
             return f"{int(seconds // factor)} {unit}"
@@ -98,7 +99,7 @@ def human_size(octets: float) -> str:
 
 
 def human_duration(seconds: float) -> str:
-    """About ``seconds``, for people to read: ``12 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    """About ``seconds``, for people to read: ``12 s``, ``3 min 20 s``, ``3 d 4 h``."""
     if seconds < 10:
         return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
     whole = round(seconds)
@@ -111,5 +112,6 @@ def human_duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
-def _shown(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+def _unreadable(value: object, what: str, example: str) -> ValueError:
+    shown = f'"{value}"' if isinstance(value, str) else repr(value)
+    return ValueError(f"{shown} is not a {what}; write {example}")

@@ -165,7 +165,7 @@ def _listening(path: Path) -> Iterator[socket.socket]:
             finally:
                 os.umask(before)
         listener.listen(64)
-        listener.setblocking(False)
+        listener.settimeout(0)
     except OSError as error:
         listener.close()
         raise LocalStorageError(f"cannot listen at {path}: {error.strerror}") from error

@@ -211,7 +211,7 @@ class ErrorReport(Message):
 
 def _build(cls: type[T], data: Any) -> T:
     if not isinstance(data, dict):
-        raise ValueError(f"{cls.__name__} is made of a JSON object")
+        raise _mismatch(cls.__name__, data)
     hints = _hints(cls)
     values = {key: _convert(hints[key], value) for key, value in data.items() if key in hints}
     try:
@@ -224,7 +224,7 @@ def _convert(hint: Any, value: Any) -> Any:
     origin = typing.get_origin(hint)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ValueError("a list was expected")
+            raise _mismatch("list", value)
         return tuple(_convert(typing.get_args(hint)[0], item) for item in value)
     if origin is types.UnionType:
         if value is None:
@@ -235,10 +235,14 @@ def _convert(hint: Any, value: Any) -> Any:
     if hint is float and isinstance(value, int):
         return float(value)
     if not isinstance(value, hint):
-        raise ValueError(f"{value!r} is not of type {hint.__name__}")
+        raise _mismatch(hint.__name__, value)
     return value
 
 
 def _hints(cls: type) -> dict[str, Any]:
     # ``bytes`` is a field of several classes, so annotations are resolved in the module alone.
     return typing.get_type_hints(cls, localns={})
+
+
+def _mismatch(expected: str, value: object) -> ValueError:
+    return ValueError(f"{value!r:.60} where a {expected} was expected")

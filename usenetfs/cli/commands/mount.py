@@ -107,7 +107,6 @@ def serve(
             ready=ready,
             read_only=chosen.read_only,
             allow_other=chosen.allow_other,
-            fsync=chosen.fsync,
             writeback=chosen.writeback,
             foreground=foreground,
             debug=chosen.debug,
@@ -130,7 +129,7 @@ def _run_reporting(
     secrets_fd: int | None,
 ) -> None:
     """The background process: as in the foreground, with the parent told how it went."""
-    os.set_inheritable(ready_fd, False)
+    os.set_inheritable(ready_fd, False)  # noqa: FBT003  not by keyword
     told = False
 
     def tell(message: dict[str, Any]) -> None:

@@ -1,0 +1,51 @@
+"""``usenetfs config``: what is configured, and where it comes from."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from usenetfs.cli.context import Common
+from usenetfs.cli.output import say, say_json
+from usenetfs.config.sources import SYSTEM_CONFIG_FILE, KeyPath, user_config_file
+
+
+def show(common: Common, *, origin: bool, as_json: bool) -> None:
+    """Every setting in force, in the form of the configuration file."""
+    directories = common.directories
+    defaults: dict[KeyPath, str] = {
+        ("data_dir",): str(directories.data),
+        ("cache_dir",): str(directories.cache),
+    }
+    values = [
+        (path, defaults.get(path, value), place) for path, value, place in common.loaded.values()
+    ]
+    if as_json:
+        say_json([{"key": _dotted(p), "value": v, "origin": o} for p, v, o in values])
+        return
+    for path, value, place in values:
+        if value is None:
+            line = f"# {_dotted(path)} is not set"
+        else:
+            line = f"{_dotted(path)} = {_toml(value)}"
+        say(f"{line:<48}  # {place}" if origin else line)
+
+
+def path(common: Common) -> None:
+    """The files that are read, strongest first, and whether they are there."""
+    system = os.environ.get("USENETFS_SYSTEM_CONFIG") or str(SYSTEM_CONFIG_FILE)
+    for file in (str(common.config_file or user_config_file(os.environ)), system):
+        say(f"{file}{'' if os.path.exists(file) else '  (not there)'}")  # noqa: PTH110
+
+
+def _dotted(path: KeyPath) -> str:
+    text = ""
+    for step in path:
+        text += f"[{step + 1}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it; JSON's spelling of text, numbers, booleans and lists is TOML's."""
+    return json.dumps(value, ensure_ascii=False)
