@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from usenetfs import __version__
-from usenetfs.article.keys import KeySet
-from usenetfs.cli.unlock import Unlocked
 from usenetfs.config.directories import FilesystemPaths
 from usenetfs.control.model import Amount, CacheReport, DurabilityReport, StatusReport
 from usenetfs.index.database import Database
-from usenetfs.index.index import Index
 from usenetfs.index.totals import Counter, TotalsTable
+
+if TYPE_CHECKING:
+    from usenetfs.cli.unlock import Unlocked
+    from usenetfs.index.index import Index
 
 
 def status_from_index(paths: FilesystemPaths) -> StatusReport:
@@ -54,6 +56,9 @@ def open_index(
     paths: FilesystemPaths, unlocked: Unlocked, *, read_only: bool = True
 ) -> Iterator[Index]:
     """The index of an unlocked filesystem; read-only it may be open beside a daemon."""
+    from usenetfs.article.keys import KeySet
+    from usenetfs.index.index import Index
+
     keys = KeySet.from_master(unlocked.master_key, unlocked.filesystem_id)
     with Index.open(paths.index, directory_key=keys.directory_key, read_only=read_only) as index:
         yield index

@@ -56,11 +56,9 @@ class Layer:
         """Whether this layer says something about ``path`` (or about something below it)."""
         node: Any = self.tree
         for step in path:
-            if (isinstance(node, dict) and step in node) or (
-                isinstance(node, list) and isinstance(step, int) and step < len(node)
-            ):
+            try:
                 node = node[step]
-            else:
+            except (LookupError, TypeError):
                 return False
         return True
 

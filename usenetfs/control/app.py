@@ -134,6 +134,7 @@ async def serve_control(
     config = Config()
     config.accesslog = None
     config.errorlog = logging.getLogger("usenetfs.control.http")
+    config.errorlog.setLevel(logging.WARNING)  # where it listens is nobody's news
     config.include_server_header = False
     config.graceful_timeout = 1.0
     config.keep_alive_timeout = 5.0
