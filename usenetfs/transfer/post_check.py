@@ -150,7 +150,9 @@ class PostChecker:
                 ours = await self._outcomes.settle_doubt(check.article, check.message_id)
             except ArticleMissingError:
                 return False
-            if not ours:
+            if ours:
+                self._outcomes.seen(check.article)
+            else:
                 self._outcomes.not_seen(check.article)
             return True
         server = await self._source.stat(check.message_id, lane=Lane.METADATA)

@@ -155,7 +155,6 @@ class Uploader:
         self._urgent += 1
         try:
             while not self._index.staging.settled(point):
-                self._work.fire()
                 await self._progress.wait_at_most(1.0)
         finally:
             self._urgent -= 1
@@ -169,12 +168,13 @@ class Uploader:
                 if rest > 0:
                     await trio.sleep(rest)
                 batch = self._staged.claim(max_blocks=MAX_BATCH, max_bytes=self._staged.block_size)
-                self._feeding = bool(batch)
+                was_feeding, self._feeding = self._feeding, bool(batch)
                 if batch:
                     await batches.send(batch)
-                else:
-                    self._progress.fire()
-                    await self._work.wait_at_most(self._staged.settle)
+                    continue
+                if was_feeding:
+                    self._progress.fire()  # open articles need not wait for more
+                await self._work.wait_at_most(self._staged.settle)
 
     async def _prepare_batches(
         self,

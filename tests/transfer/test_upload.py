@@ -1,0 +1,379 @@
+"""The write path behind staging, against servers that keep their word and servers that do not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.transfer.world import BLOCK, ExpectLog, FakeServers, World, opened_world, uploading
+from usenetfs.article.wire import OutgoingArticle
+from usenetfs.errors import (
+    DuplicateArticleError,
+    NetworkError,
+    PostInDoubtError,
+    PostRejectedError,
+)
+from usenetfs.index.articles import ArticleState
+from usenetfs.transfer.post_check import CheckTimes
+from usenetfs.types import BlockNumber
+
+
+@pytest.fixture
+def servers() -> FakeServers:
+    return FakeServers()
+
+
+async def drop_caches(world: World) -> None:
+    world.fetcher.drop_memory()
+    await trio.to_thread.run_sync(world.cache.drop_all)
+
+
+async def test_what_is_written_comes_back_from_the_servers(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock
+) -> None:
+    data = os.urandom(3 * BLOCK + 100)
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        inode = world.new_file(len(data))
+        world.write(inode, 0, data)
+        await world.uploader.sync()
+        assert world.staging.usage() == 0
+        await drop_caches(world)
+        assert await world.read(inode, 0, len(data)) == data
+        assert await world.read(inode, BLOCK - 10, 20) == data[BLOCK - 10 : BLOCK + 10]
+        assert world.index.check() == []
+
+
+async def test_small_files_share_an_article(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock
+) -> None:
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        files = [(world.new_file(100), os.urandom(100)) for _ in range(40)]
+        for inode, data in files:
+            world.write(inode, 0, data)
+        await world.uploader.sync()
+        await drop_caches(world)
+        for inode, data in files:
+            assert await world.read(inode, 0, 100) == data
+    assert servers.calls["post"] <= 3
+    assert servers.calls["fetch"] == servers.calls["post"]
+
+
+async def test_equal_blocks_are_sent_once(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock
+) -> None:
+    block = os.urandom(BLOCK)
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        first = world.new_file(3 * BLOCK)
+        world.write(first, 0, block * 3)
+        await world.uploader.sync()
+        second = world.new_file(BLOCK)
+        world.write(second, 0, block)
+        await world.uploader.sync()
+        assert await world.read(second, 0, BLOCK) == block
+        assert world.index.check() == []
+    assert servers.calls["post"] == 1
+
+
+async def test_overwriting_part_of_an_uploaded_block(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock
+) -> None:
+    data = bytearray(os.urandom(2 * BLOCK))
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        inode = world.new_file(len(data))
+        world.write(inode, 0, bytes(data))
+        await world.uploader.sync()
+        world.write(inode, 100, b"x" * 50)
+        data[100:150] = b"x" * 50
+        assert await world.read(inode, 0, len(data)) == data
+        await world.uploader.sync()
+        await drop_caches(world)
+        assert await world.read(inode, 0, len(data)) == data
+
+
+async def test_a_block_written_while_it_is_sent_stays_dirty_and_is_sent_again(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock
+) -> None:
+    old, new = os.urandom(BLOCK), os.urandom(BLOCK)
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        inode = world.new_file(BLOCK)
+
+        def rewrite(_: OutgoingArticle) -> None:
+            servers.after_post = lambda _: None
+            world.write(inode, 0, new)
+
+        servers.after_post = rewrite
+        world.write(inode, 0, old)
+        await world.uploader.sync()
+        assert await world.read(inode, 0, BLOCK) == new
+        await world.uploader.sync()
+        await drop_caches(world)
+        assert await world.read(inode, 0, BLOCK) == new
+        assert world.index.check() == []
+    assert servers.calls["post"] == 2
+
+
+async def test_a_file_cut_while_it_is_sent(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock
+) -> None:
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        inode = world.new_file(BLOCK)
+
+        def cut(_: OutgoingArticle) -> None:
+            servers.after_post = lambda _: None
+            with world.index.transaction():
+                world.staged.cut(inode, 10)
+                blocks = world.staged.save(inode)
+            world.staged.saved(blocks)
+            world.staged.cut_files(inode, 10)
+
+        servers.after_post = cut
+        data = os.urandom(BLOCK)
+        world.write(inode, 0, data)
+        await world.uploader.sync()
+        await drop_caches(world)
+        assert await world.read(inode, 0, BLOCK) == data[:10] + bytes(BLOCK - 10)
+
+
+async def test_a_file_deleted_while_it_is_sent(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock
+) -> None:
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        inode = world.new_file(BLOCK)
+
+        def delete(_: OutgoingArticle) -> None:
+            world.delete(inode)
+
+        servers.after_post = delete
+        world.write(inode, 0, os.urandom(BLOCK))
+        await world.uploader.sync()
+        await trio.sleep(5)
+        assert world.index.in_flight() == []
+        assert world.index.check() == []
+        assert world.staging.usage() == 0
+
+
+async def test_network_trouble_is_waited_out_under_the_same_id(
+    tmp_path: Path,
+    servers: FakeServers,
+    patient_clock: MockClock,
+    expect_log: ExpectLog,
+) -> None:
+    expect_log("posting failed")
+    seen: list[str] = []
+
+    def fail_twice(article: OutgoingArticle) -> None:
+        seen.append(article.message_id)
+        if len(seen) < 3:
+            raise NetworkError("cut") if len(seen) == 1 else PostInDoubtError("reply lost")
+
+    servers.before_post = fail_twice
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        inode = world.new_file(BLOCK)
+        world.write(inode, 0, os.urandom(BLOCK))
+        await world.uploader.sync()
+    assert len(seen) == 3
+    assert len(set(seen)) == 1
+
+
+async def test_a_rejected_article_goes_out_under_a_new_id(
+    tmp_path: Path,
+    servers: FakeServers,
+    patient_clock: MockClock,
+    expect_log: ExpectLog,
+) -> None:
+    expect_log("was rejected")
+    seen: list[str] = []
+
+    def reject_first(article: OutgoingArticle) -> None:
+        seen.append(article.message_id)
+        if len(seen) == 1:
+            raise PostRejectedError("441 not today")
+
+    servers.before_post = reject_first
+    data = os.urandom(BLOCK)
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        inode = world.new_file(BLOCK)
+        world.write(inode, 0, data)
+        await world.uploader.sync()
+        await drop_caches(world)
+        assert await world.read(inode, 0, BLOCK) == data
+    assert len(set(seen)) == 2
+
+
+async def test_a_duplicate_of_our_own_counts_as_posted(
+    tmp_path: Path,
+    servers: FakeServers,
+    patient_clock: MockClock,
+    expect_log: ExpectLog,
+) -> None:
+    expect_log("posting failed")
+
+    def lose_reply(article: OutgoingArticle) -> None:
+        servers.after_post = lambda _: None
+        servers.before_post = refuse
+        raise PostInDoubtError("reply lost")
+
+    def refuse(article: OutgoingArticle) -> None:
+        raise DuplicateArticleError("441 435 duplicate", server="one")
+
+    servers.after_post = lose_reply
+    data = os.urandom(BLOCK)
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        inode = world.new_file(BLOCK)
+        world.write(inode, 0, data)
+        await world.uploader.sync()
+        await drop_caches(world)
+        assert await world.read(inode, 0, BLOCK) == data
+    assert len(servers.articles) == 1
+
+
+async def test_somebody_elses_article_under_our_id_is_not_ours(
+    tmp_path: Path,
+    servers: FakeServers,
+    patient_clock: MockClock,
+    expect_log: ExpectLog,
+) -> None:
+    expect_log("not ours|rejected")
+    taken: list[str] = []
+
+    def take_the_id(article: OutgoingArticle) -> None:
+        if not taken:
+            taken.append(article.message_id)
+            servers.articles[article.message_id] = os.urandom(500)
+            raise DuplicateArticleError("441 435 duplicate", server="one")
+
+    servers.before_post = take_the_id
+    data = os.urandom(BLOCK)
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        inode = world.new_file(BLOCK)
+        world.write(inode, 0, data)
+        await world.uploader.sync()
+        await drop_caches(world)
+        assert await world.read(inode, 0, BLOCK) == data
+
+
+async def test_what_is_not_seen_in_time_is_sent_again(
+    tmp_path: Path,
+    servers: FakeServers,
+    patient_clock: MockClock,
+    expect_log: ExpectLog,
+) -> None:
+    expect_log("did not appear")
+
+    def drop_silently(article: OutgoingArticle) -> None:
+        servers.after_post = lambda _: None
+        servers.invisible.add(article.message_id)
+
+    servers.after_post = drop_silently
+    check = CheckTimes(first=0.5, ceiling=5.0, deadline=20.0)
+    async with opened_world(tmp_path, servers, check=check) as world, uploading(world):
+        inode = world.new_file(BLOCK)
+        world.write(inode, 0, os.urandom(BLOCK))
+        await world.uploader.sync()
+    assert servers.calls["post"] == 2
+
+
+async def test_a_crash_before_posting_uploads_anew(
+    tmp_path: Path,
+    servers: FakeServers,
+    patient_clock: MockClock,
+    expect_log: ExpectLog,
+) -> None:
+    expect_log("posting failed|did not appear")
+    data = os.urandom(2 * BLOCK)
+    servers.down = True
+    async with opened_world(tmp_path, servers) as world:
+        inode = world.new_file(len(data))
+        world.write(inode, 0, data)
+        async with uploading(world):
+            world.staged.force()
+            await trio.sleep(20)
+        assert [a.state for a in world.index.in_flight()] == [ArticleState.PENDING] * 2
+    servers.down = False
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        await world.uploader.sync()
+        await drop_caches(world)
+        assert await world.read(inode, 0, len(data)) == data
+        assert world.index.check() == []
+
+
+async def test_a_crash_after_posting_sends_nothing_twice(
+    tmp_path: Path,
+    servers: FakeServers,
+    patient_clock: MockClock,
+    expect_log: ExpectLog,
+) -> None:
+    expect_log("posting failed|did not appear")
+    data = os.urandom(BLOCK)
+
+    def lose_reply_for_good(article: OutgoingArticle) -> None:
+        servers.down = True
+        raise PostInDoubtError("reply lost")
+
+    servers.after_post = lose_reply_for_good
+    async with opened_world(tmp_path, servers) as world:
+        inode = world.new_file(BLOCK)
+        world.write(inode, 0, data)
+        async with uploading(world):
+            await trio.sleep(10)
+        assert [a.state for a in world.index.in_flight()] == [ArticleState.PENDING]
+    servers.down = False
+    posts = len(servers.articles)
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        await world.uploader.sync()
+        await drop_caches(world)
+        assert await world.read(inode, 0, BLOCK) == data
+    assert len(servers.articles) == posts == 1
+
+
+async def test_blocks_of_an_open_file_settle_first(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock
+) -> None:
+    async with opened_world(tmp_path, servers, settle=10.0) as world, uploading(world):
+        inode = world.new_file(BLOCK)
+        world.staged.opened(inode)
+        for _ in range(20):
+            world.write(inode, 0, os.urandom(BLOCK))
+            await trio.sleep(1)
+        assert servers.calls["post"] == 0
+        world.staged.closed(inode)
+        await trio.sleep(5)
+        assert servers.calls["post"] == 1
+
+
+async def test_staging_is_freed_only_after_the_log_is_synced(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    async with opened_world(tmp_path, servers) as world:
+        sync, discard = world.index.sync, world.staging.discard
+        monkeypatch.setattr(world.index, "sync", lambda: (events.append("sync"), sync())[1])
+        monkeypatch.setattr(
+            world.staging,
+            "discard",
+            lambda inode, blocks: (events.append("free"), discard(inode, blocks))[1],
+        )
+        async with uploading(world):
+            inode = world.new_file(BLOCK)
+            world.write(inode, 0, os.urandom(BLOCK))
+            await world.uploader.sync()
+    assert events.index("sync") < events.index("free")
+
+
+async def test_a_block_written_again_before_it_is_freed_keeps_its_bytes(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock
+) -> None:
+    first, second = os.urandom(BLOCK), os.urandom(100)
+    async with opened_world(tmp_path, servers) as world:
+        inode = world.new_file(BLOCK)
+        world.write(inode, 0, first)
+        async with uploading(world):
+            while world.staged.get(inode, BlockNumber(0)) is not None:
+                await trio.sleep(0.01)
+            world.write(inode, 50, second)
+            await trio.sleep(3)
+            assert await world.read(inode, 0, BLOCK) == first[:50] + second + first[150:]

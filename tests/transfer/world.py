@@ -1,0 +1,215 @@
+"""A filesystem's innards without kernel and network: real index, staging and pipeline over a fake
+set of servers that keeps articles in memory and can be told to misbehave."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from usenetfs.article.keys import KeySet
+from usenetfs.article.newsgroups import NewsgroupChoice
+from usenetfs.article.wire import OutgoingArticle
+from usenetfs.article.yenc import decode_body
+from usenetfs.errors import ArticleMissingError, NoHealthyServersError, UsenetfsError
+from usenetfs.index.index import Index
+from usenetfs.net.providers import FetchedBody, PostResult
+from usenetfs.store.article_cache import ArticleCache
+from usenetfs.store.staging import Staging
+from usenetfs.transfer.content import BlockContent
+from usenetfs.transfer.fetcher import Fetcher, open_fetcher
+from usenetfs.transfer.freeing import Freer
+from usenetfs.transfer.post_check import CheckTimes
+from usenetfs.transfer.poster import Poster
+from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.transfer.upload import Uploader, UploadSettings
+from usenetfs.types import ROOT_INODE, InodeId, Lane, MessageId
+
+ExpectLog = Callable[[str], None]
+BLOCK = 8192
+KEYS = KeySet.from_master(bytes(range(32)), bytes(16))
+FILESYSTEM_ID = bytes(16)
+
+
+class FakeServers:
+    """Implements what transfer/ asks of ``net.ProviderSet``."""
+
+    def __init__(self) -> None:
+        self.articles: dict[MessageId, bytes] = {}
+        self.calls: Counter[str] = Counter()
+        self.before_post: Callable[[OutgoingArticle], None] = lambda _: None
+        """May raise what a server would."""
+        self.after_post: Callable[[OutgoingArticle], None] = lambda _: None
+        self.invisible: set[MessageId] = set()
+        self.altered: dict[str, Callable[[bytes], bytes]] = {}
+        """By server: what it makes of the bodies it gives."""
+        self.servers = ("one", "two")
+        self.down = False
+        self.gate: trio.Event | None = None
+        """Fetches wait for it."""
+
+    async def post(self, article: OutgoingArticle, *, lane: Lane = Lane.UPLOAD) -> PostResult:
+        await trio.lowlevel.checkpoint()
+        self.calls["post"] += 1
+        self._check_up()
+        self.before_post(article)
+        body = article.wire[article.wire.index(b"\r\n\r\n") + 4 :]
+        self.articles[article.message_id] = bytes(decode_body(body))
+        self.after_post(article)
+        return PostResult("one", article.message_id)
+
+    async def stat(self, message_id: MessageId, *, lane: Lane) -> str | None:
+        await trio.lowlevel.checkpoint()
+        self.calls["stat"] += 1
+        self._check_up()
+        found = message_id in self.articles and message_id not in self.invisible
+        return "one" if found else None
+
+    async def fetch(
+        self,
+        message_id: MessageId,
+        *,
+        lane: Lane,
+        exclude: AbstractSet[str] = frozenset(),
+        fresh: bool = False,
+    ) -> FetchedBody:
+        await trio.lowlevel.checkpoint()
+        self.calls["fetch"] += 1
+        if self.gate is not None:
+            await self.gate.wait()
+        self._check_up()
+        for server in self.servers:
+            if server not in exclude and message_id in self.articles:
+                alter = self.altered.get(server, lambda body: body)
+                body = bytearray(alter(self.articles[message_id]))
+                return FetchedBody(body, server, message_id, len(body))
+        raise ArticleMissingError("430 no such article")
+
+    def _check_up(self) -> None:
+        if self.down:
+            raise NoHealthyServersError("all down", reasons={"one": "refused", "two": "refused"})
+
+
+@dataclass(slots=True)
+class World:
+    """One opened filesystem."""
+
+    index: Index
+    staging: Staging
+    staged: StagedBlocks
+    fetcher: Fetcher
+    content: BlockContent
+    freer: Freer
+    uploader: Uploader
+    servers: FakeServers
+    cache: ArticleCache
+    errors: list[UsenetfsError] = field(default_factory=list)
+
+    def new_file(self, size: int = 0) -> InodeId:
+        """An inode to write to."""
+        with self.index.transaction():
+            inode = self.index.inodes.insert(0o100644, 0, 0, 1, 0, size, (1, 1, 1)).id
+            self.index.dirents.insert(ROOT_INODE, b"file-%d" % inode, inode)
+            return inode
+
+    def delete(self, inode: InodeId) -> None:
+        """Take away the name and everything else."""
+        with self.index.transaction():
+            self.index.dirents.remove(ROOT_INODE, b"file-%d" % inode)
+            self.staged.forget_inode(inode)
+            self.index.inodes.delete(inode)
+        self.staged.remove_files(inode)
+
+    def write(self, inode: InodeId, offset: int, data: bytes) -> None:
+        """Write and save."""
+        self.staged.write(inode, offset, data)
+        self.save()
+
+    def save(self) -> None:
+        with self.index.transaction():
+            blocks = self.staged.save()
+        self.staged.saved(blocks)
+
+    async def read(self, inode: InodeId, offset: int, length: int) -> bytes:
+        return bytes(await self.content.read(inode, offset, length, lane=Lane.READER))
+
+
+@asynccontextmanager
+async def opened_world(
+    path: Path, servers: FakeServers, *, check: CheckTimes | None = None, settle: float = 2.0
+) -> AsyncIterator[World]:
+    """Open (or make) the filesystem at ``path``; nothing runs until ``uploader.run`` is started."""
+    database = path / "index.db"
+    if not database.exists():
+        Index.create(
+            database,
+            filesystem_id=FILESYSTEM_ID,
+            name="t",
+            block_size=BLOCK,
+            directory_key=KEYS.directory_key,
+        ).close()
+    with (
+        Index.open(database, directory_key=KEYS.directory_key) as index,
+        Staging(path / "staging", block_size=BLOCK) as staging,
+        ArticleCache(path / "cache", max_bytes=1 << 20, min_free_bytes=0) as cache,
+    ):
+        async with open_fetcher(
+            servers,
+            cache,
+            keys=KEYS,
+            filesystem_id=FILESYSTEM_ID,
+            memory=1 << 20,
+            patience=5.0,
+        ) as fetcher:
+            staged = StagedBlocks(
+                index, staging, block_size=BLOCK, settle=settle, clock=trio.current_time
+            )
+            content = BlockContent(index, staged, fetcher, block_size=BLOCK)
+            freer = Freer(index, staged)
+            poster = Poster(
+                servers,
+                keys=KEYS,
+                filesystem_id=FILESYSTEM_ID,
+                groups=NewsgroupChoice(["alt.binaries.test"]),
+                new_attempt=index.new_attempt,
+            )
+            errors: list[UsenetfsError] = []
+            uploader = Uploader(
+                index,
+                staged,
+                content,
+                freer,
+                poster,
+                servers,
+                hash_key=KEYS.hash_key,
+                settings=UploadSettings(
+                    pack_delay=1.0, check=check or CheckTimes(first=0.5, deadline=30.0)
+                ),
+                report=errors.append,
+            )
+            yield World(
+                index,
+                staging,
+                staged,
+                fetcher,
+                content,
+                freer,
+                uploader,
+                servers,
+                cache,
+                errors,
+            )
+
+
+@asynccontextmanager
+async def uploading(world: World) -> AsyncIterator[None]:
+    """Run the uploader for the time of the block."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.uploader.run)
+        yield
+        nursery.cancel_scope.cancel()
