@@ -27,7 +27,7 @@ import itertools
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from usenetfs.store.extents import Extents
@@ -111,11 +111,10 @@ class GroupFiles:
         with self._lock:
             return [(inode, group) for group in (0, *sorted(self._further.get(inode, ())))]
 
-    def note_found(self, key: Key, allocated: int) -> None:
-        """A file that was on disk at the start, and its bytes there."""
-        with self._lock:
-            self._allocated += allocated
-            self._note_group(key)
+    def note_group(self, key: Key) -> None:
+        """There is, or is about to be, such a file. Under the lock, or before anybody else."""
+        if key[1]:
+            self._further.setdefault(key[0], set()).add(key[1])
 
     # --- use --------------------------------------------------------------------------------------
 
@@ -236,7 +235,20 @@ class GroupFiles:
             for file in self._written:
                 self._measure(file)
             self._written.clear()
-            return self._allocated
+            return max(0, self._allocated)
+
+    def recount(self, entries: Iterable[tuple[Key, os.DirEntry[str]]]) -> None:
+        """Takes the bytes on disk from the files themselves; files that come and go meanwhile may
+        be missed or counted in vain.
+        """
+        closed = 0
+        for key, entry in entries:
+            if key not in self._open:
+                with contextlib.suppress(FileNotFoundError):
+                    closed += entry.stat().st_blocks * 512
+        with self._lock:
+            self._allocated = closed + sum(file.allocated for file in self._open.values())
+            self._written.update(self._open.values())
 
     def counts(self) -> tuple[int, int, int]:
         """``(open, pinned, with doomed blocks)``."""
@@ -290,7 +302,7 @@ class GroupFiles:
                 status = os.fstat(descriptor)
                 if key not in self._open and status.st_nlink:
                     self._open[key] = GroupFile(key, descriptor, status.st_blocks * 512)
-                    self._note_group(key)
+                    self.note_group(key)
                     unwanted = self._evict(key)
         finally:
             for descriptor in unwanted:
@@ -319,10 +331,6 @@ class GroupFiles:
         allocated = os.fstat(file.descriptor).st_blocks * 512
         self._allocated += allocated - file.allocated
         file.allocated = allocated
-
-    def _note_group(self, key: Key) -> None:
-        if key[1]:
-            self._further.setdefault(key[0], set()).add(key[1])
 
     def _doomed_blocks(self, key: Key, start: int, end: int) -> list[tuple[int, int]]:
         """The ranges of doomed blocks that the bytes ``[start, end)`` touch."""

@@ -88,8 +88,9 @@ class Staging:
         self._mark_floor = 0
         self._marks: OrderedDict[int, int] = OrderedDict()
         self._make_directories()
-        for key, entry in self._entries():
-            self._files.note_found(key, entry.stat().st_blocks * 512)
+        for key, _ in self._entries():
+            self._files.note_group(key)
+        self.recount()
 
     # --- data -------------------------------------------------------------------------------------
 
@@ -208,8 +209,18 @@ class Staging:
         self._syncing.sync_all(self._files)
 
     def usage(self) -> int:
-        """Bytes allocated on the disk, doomed blocks included. Microseconds."""
+        """Bytes allocated on the disk, doomed blocks included. Microseconds.
+
+        A file counts with what it took when last used. What the filesystem allocates or gives back
+        behind our back (its own blocks about the file, mostly) adds up to some kilobytes per file;
+        :meth:`recount` puts it right.
+        """
         return self._files.allocated()
+
+    def recount(self) -> int:
+        """Looks at every file and returns the true :meth:`usage`. A second per 300,000 files."""
+        self._files.recount(self._entries())
+        return self.usage()
 
     def inodes(self) -> Iterator[InodeId]:
         """Inodes that have files here, each once, in no order. Reads the directories."""
@@ -219,23 +230,25 @@ class Staging:
     def sweep(self, live: Callable[[InodeId, int], Collection[BlockNumber]]) -> Swept:
         """Removes everything that the index does not know. At mount, before anything is written.
 
-        ``live(inode, group)`` are the blocks of the group (numbered within the file) that the index
-        has staged; all others are zeroed and freed, and a file without any is removed.
+        ``live(inode, group)`` are the blocks of the group (numbered within the file; others do no
+        harm) that the index has staged; all else is zeroed and freed, and a file without any is
+        removed.
         """
-        before = self.usage()
+        before = self.recount()
         removed = 0
         for key, _ in self._entries():
             inode, group = key
             base = group * self.blocks_per_file
             dead = Extents([(0, self.blocks_per_file)])
             for block in live(InodeId(inode), group):
-                dead.subtract(block - base, block - base + 1)
+                if base <= block < base + self.blocks_per_file:
+                    dead.subtract(block - base, block - base + 1)
             for first, last in dead:
                 self._files.doom(key, first, last)
             self._files.reclaim(key)
             removed += not os.path.lexists(self._files.path(key))
         self._note_discard(None)
-        return Swept(removed, max(0, before - self.usage()))
+        return Swept(removed, max(0, before - self.recount()))
 
     def close(self) -> None:
         """Closes all descriptors. Syncs nothing."""

@@ -22,6 +22,9 @@ log = logging.getLogger("usenetfs.upload")
 INTERVAL = 0.5
 """Seconds between two syncs of the log on behalf of freeing."""
 
+IDLE_INTERVAL = 2.0
+"""Seconds after which what was cut off or deleted is freed, though nothing was settled."""
+
 
 class Freer:
     """Collects settled blocks and frees them in rounds."""
@@ -45,19 +48,21 @@ class Freer:
     async def run(self) -> None:
         """Free in rounds until cancelled."""
         while True:
-            if not self._settled:
-                await self._work.wait()
-            await trio.sleep(INTERVAL)
+            await self._work.wait_at_most(IDLE_INTERVAL)
+            if self._settled:
+                await trio.sleep(INTERVAL)  # others will follow: one sync for all of them
             await self.free_now()
 
     async def free_now(self) -> None:
         """One round: sync, then free what was settled before the sync."""
         keys, self._settled = self._settled, []
-        if not keys:
+        if not keys and not self._staged.reclaimable:
+            await trio.lowlevel.checkpoint()
             return
         try:
-            await trio.to_thread.run_sync(self._index.sync)
-            self._staged.free(keys)
+            if keys:
+                await trio.to_thread.run_sync(self._index.sync)
+                self._staged.free(keys)
             await trio.to_thread.run_sync(self._staged.reclaim)
         except LocalStorageError as error:
             log.warning("staging could not be freed now: %s; it is tried again", error)

@@ -462,6 +462,11 @@ class StagedBlocks:
         for inode, numbers in by_inode.items():
             self._staging.discard(inode, numbers)
 
+    @property
+    def reclaimable(self) -> bool:
+        """Whether :meth:`reclaim` has something to do."""
+        return self._staging.reclaimable() > 0
+
     def reclaim(self) -> None:
         """Free the disk space of what was given back. Blocks: call it in a thread."""
         self._staging.reclaim()
