@@ -9,7 +9,15 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.transfer.world import BLOCK, ExpectLog, FakeServers, World, opened_world, uploading
+from tests.transfer.world import (
+    BLOCK,
+    ExpectLog,
+    FakeServers,
+    World,
+    opened_world,
+    until,
+    uploading,
+)
 from usenetfs.errors import DataUnavailableError
 from usenetfs.types import InodeId
 
@@ -156,9 +164,7 @@ async def test_a_damaged_cache_costs_a_fetch_and_nothing_else(
     async with opened_world(tmp_path, servers) as world:
         inode = await stored_file(world, data)
         assert await world.read(inode, 0, BLOCK) == data
-        with trio.fail_after(10):
-            while not world.cache.stats().articles:
-                await trio.sleep(0.01)
+        await until(lambda: world.cache.stats().articles > 0)
         for file in (tmp_path / "cache").rglob("*"):
             if file.is_file():
                 content = bytearray(file.read_bytes())
@@ -174,9 +180,7 @@ async def test_a_cache_deleted_while_in_use_is_a_miss(tmp_path: Path, servers: F
     async with opened_world(tmp_path, servers) as world:
         inode = await stored_file(world, data)
         assert await world.read(inode, 0, BLOCK) == data
-        with trio.fail_after(10):
-            while not world.cache.stats().articles:
-                await trio.sleep(0.01)
+        await until(lambda: world.cache.stats().articles > 0)
         for file in (tmp_path / "cache").rglob("*"):
             if file.is_file():
                 file.unlink()

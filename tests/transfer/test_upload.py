@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.transfer.world import BLOCK, ExpectLog, FakeServers, World, opened_world, uploading
+from tests.transfer.world import (
+    BLOCK,
+    ExpectLog,
+    FakeServers,
+    World,
+    opened_world,
+    until,
+    uploading,
+)
 from usenetfs.article.wire import OutgoingArticle
 from usenetfs.errors import (
     DuplicateArticleError,
@@ -19,7 +28,7 @@ from usenetfs.errors import (
 )
 from usenetfs.index.articles import ArticleState
 from usenetfs.transfer.post_check import CheckTimes
-from usenetfs.types import BlockNumber
+from usenetfs.types import BlockNumber, InodeId
 
 
 @pytest.fixture
@@ -351,12 +360,17 @@ async def test_staging_is_freed_only_after_the_log_is_synced(
     events: list[str] = []
     async with opened_world(tmp_path, servers) as world:
         sync, discard = world.index.sync, world.staging.discard
-        monkeypatch.setattr(world.index, "sync", lambda: (events.append("sync"), sync())[1])
-        monkeypatch.setattr(
-            world.staging,
-            "discard",
-            lambda inode, blocks: (events.append("free"), discard(inode, blocks))[1],
-        )
+
+        def noted_sync() -> None:
+            events.append("sync")
+            sync()
+
+        def noted_discard(inode: InodeId, blocks: Iterable[BlockNumber]) -> None:
+            events.append("free")
+            discard(inode, blocks)
+
+        monkeypatch.setattr(world.index, "sync", noted_sync)
+        monkeypatch.setattr(world.staging, "discard", noted_discard)
         async with uploading(world):
             inode = world.new_file(BLOCK)
             world.write(inode, 0, os.urandom(BLOCK))
@@ -372,8 +386,7 @@ async def test_a_block_written_again_before_it_is_freed_keeps_its_bytes(
         inode = world.new_file(BLOCK)
         world.write(inode, 0, first)
         async with uploading(world):
-            while world.staged.get(inode, BlockNumber(0)) is not None:
-                await trio.sleep(0.01)
+            await until(lambda: world.staged.get(inode, BlockNumber(0)) is None)
             world.write(inode, 50, second)
             await trio.sleep(3)
             assert await world.read(inode, 0, BLOCK) == first[:50] + second + first[150:]

@@ -36,15 +36,23 @@ KEYS = KeySet.from_master(bytes(range(32)), bytes(16))
 FILESYSTEM_ID = bytes(16)
 
 
+def _nothing(article: OutgoingArticle) -> None:
+    """What happens around a post unless a test says otherwise."""
+
+
+def _unaltered(body: bytes) -> bytes:
+    return body
+
+
 class FakeServers:
     """Implements what transfer/ asks of ``net.ProviderSet``."""
 
     def __init__(self) -> None:
         self.articles: dict[MessageId, bytes] = {}
         self.calls: Counter[str] = Counter()
-        self.before_post: Callable[[OutgoingArticle], None] = lambda _: None
+        self.before_post: Callable[[OutgoingArticle], None] = _nothing
         """May raise what a server would."""
-        self.after_post: Callable[[OutgoingArticle], None] = lambda _: None
+        self.after_post: Callable[[OutgoingArticle], None] = _nothing
         self.invisible: set[MessageId] = set()
         self.altered: dict[str, Callable[[bytes], bytes]] = {}
         """By server: what it makes of the bodies it gives."""
@@ -85,7 +93,7 @@ class FakeServers:
         self._check_up()
         for server in self.servers:
             if server not in exclude and message_id in self.articles:
-                alter = self.altered.get(server, lambda body: body)
+                alter = self.altered.get(server, _unaltered)
                 body = bytearray(alter(self.articles[message_id]))
                 return FetchedBody(body, server, message_id, len(body))
         raise ArticleMissingError("430 no such article")
@@ -204,6 +212,13 @@ async def opened_world(
                 cache,
                 errors,
             )
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
+    """Return when the condition holds; TooSlowError after ``seconds``."""
+    with trio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await trio.sleep(0.01)
 
 
 @asynccontextmanager

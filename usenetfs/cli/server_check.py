@@ -60,6 +60,11 @@ async def _ask_all(
 
 def _checked(server: ServerSettings, answer: ServerProbe | UsenetfsError) -> ServerProbe:
     if isinstance(answer, UsenetfsError):
+        if server.name not in answer.message:
+            answer.args = (f"server {server.name}: {answer.message}",)
+            answer.message = answer.args[0]
+        if answer.hint is None:
+            answer.hint = f"check {server.name} in the configuration, or use --offline"
         raise answer
     if answer.missing_groups:
         missing = ", ".join(answer.missing_groups)

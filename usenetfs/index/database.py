@@ -6,9 +6,9 @@ WAL. The tables above it speak SQL through :meth:`Database.row`, :meth:`~Databas
 
 Invariants:
 
-- every write happens inside :meth:`Database.transaction`; the ``before_commit`` hook runs inside it,
-  last, so whatever the hook writes is committed with it or not at all;
-- an apsw error leaves this module as :class:`DatabaseError` or :class:`DiskFullError`, no other way;
+- every write happens inside :meth:`Database.transaction`; the ``before_commit`` hook runs inside
+  it, last, so whatever the hook writes is committed with it or not at all;
+- an apsw error leaves this module as :class:`DatabaseError` or :class:`DiskFullError`, never bare;
 - the main database file is opened by SQLite only: closing any other descriptor of it would drop
   SQLite's POSIX locks. The ``-wal`` file carries no locks, so :meth:`Database.sync` may open it.
 
@@ -131,8 +131,7 @@ class Database:
         connection.pragma("trusted_schema", False)
         connection.pragma("cell_size_check", True)
         if self.read_only:
-            connection.pragma("query_only", True)
-            return
+            return  # temporary tables stay possible: the check needs them
         mode = connection.pragma("journal_mode", "wal")
         if mode != "wal":
             raise DatabaseError(

@@ -81,13 +81,12 @@ class DirentTable:
                     self._insert_probing(parent, first, name, inode)
 
     def _insert_probing(self, parent: InodeId, first: int, name: bytes, inode: InodeId) -> None:
-        taken = {
-            cookie: other
-            for cookie, other in self._database.rows(
+        taken: dict[int, bytes] = dict(
+            self._database.rows(
                 f"SELECT cookie, name FROM dirents WHERE {_IN_DIRECTORY}",
                 (parent, first, first + PROBES - 1),
             )
-        }
+        )
         if name in taken.values():
             raise DuplicateEntryError("the name exists already")
         for cookie in range(first, first + PROBES):

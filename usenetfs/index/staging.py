@@ -10,9 +10,9 @@ until its newest content was seen on Usenet::
 
 Generations decide everything: content is read at a generation, and its arrival settles the row only
 if the row still has that generation. They are drawn from one sequence for all blocks
-(:meth:`StagingTable.next_generation`), so they also order changes in time, which is what sync needs.
+(:meth:`StagingTable.next_generation`), so they also order changes in time, as sync needs it.
 
-Invariant: each :meth:`StagingTable.put_many` of a row leaves it with a higher generation than before.
+Invariant: each :meth:`StagingTable.put_many` of a row leaves it with a higher generation.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def run(common: Common, name: str, *, repair: bool, deep: bool, as_json: bool) -
                 "name": name,
                 "unrepaired": checked.unrepaired,
                 "findings": [
-                    {"fault": f.fault.value, "text": f.text, "repaired": f.repaired}
+                    {"kind": f.kind.value, "text": f.text, "repaired": f.repaired}
                     for f in checked.findings
                 ],
                 "lost": list(checked.lost),
