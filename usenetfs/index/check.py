@@ -22,7 +22,7 @@ SEGMENT_REFS         the count is corrected; a segment nobody points to is remov
 ARTICLE_BLOCKS       likewise
 STAGED_NOWHERE       the row is removed (the file is gone)
 STAGED_WAITING       the row waits for an article that is not in flight: DIRTY again
-IN_FLIGHT_UNUSED     nobody waits for the article: it is dropped
+IN_FLIGHT_LEFTOVER   segments in flight whose article is not: removed
 LEFTOVER             an attribute or Message-ID of something that is gone: removed
 COUNTERS             counted anew
 ===================  ===========================================================================
@@ -62,7 +62,7 @@ class Kind(enum.StrEnum):
     ARTICLE_BLOCKS = "article_blocks"
     STAGED_NOWHERE = "staged_nowhere"
     STAGED_WAITING = "staged_waiting"
-    IN_FLIGHT_UNUSED = "in_flight_unused"
+    IN_FLIGHT_LEFTOVER = "in_flight_leftover"
     LEFTOVER = "leftover"
     COUNTERS = "counters"
 
@@ -257,8 +257,15 @@ class Checker:
             times = (root.mtime_ns, root.mtime_ns, root.mtime_ns)
             made = self._inodes.insert(stat.S_IFDIR | 0o700, root.uid, root.gid, 2, 0, 0, times)
             self._dirents.insert(ROOT_INODE, LOST_AND_FOUND, made.id)
+            self._write("UPDATE inodes SET nlink = nlink + 1 WHERE id = ?", ROOT_INODE)()
             place = made.id
         self._dirents.replace(place, b"#%d" % inode, inode)
+        self._write(
+            "UPDATE inodes SET nlink = nlink + 1 WHERE id = ? AND EXISTS"
+            " (SELECT 1 FROM inodes c WHERE c.id = ? AND c.mode & 0xF000 = 0x4000)",
+            place,
+            inode,
+        )()
 
     def _check_links(self) -> Iterator[None]:
         def look(row: Row) -> None:
@@ -266,7 +273,8 @@ class Checker:
             expected = 2 + subdirectories if stat.S_ISDIR(mode) else names
             if inode != ROOT_INODE and stat.S_ISDIR(mode) and names > 1:
                 self._found(Kind.LINK_COUNT, f"directory {inode} has {names} names", None, inode)
-            if nlink != expected:
+            nameless = not names and not stat.S_ISDIR(mode)  # reported as such already
+            if nlink != expected and not nameless:
                 self._found(
                     Kind.LINK_COUNT,
                     f"inode {inode} counts {nlink} links, there are {expected}",
@@ -341,16 +349,13 @@ class Checker:
     def _check_in_flight(self) -> Iterator[None]:
         def look(row: Row) -> None:
             (article,) = row
-
-            def drop() -> None:
-                self._database.write("DELETE FROM local_segment WHERE article = ?", (article,))
-                self._database.write("DELETE FROM local_article WHERE id = ?", (article,))
-
             self._found(
-                Kind.IN_FLIGHT_UNUSED, f"article {article:#x} is in flight for nobody", drop
+                Kind.IN_FLIGHT_LEFTOVER,
+                f"segments of article {article:#x} are in flight without it",
+                self._write("DELETE FROM local_segment WHERE article = ?", article),
             )
 
-        # Not an error while it is on its way: its file was deleted. It is here to be swept.
+        # An article for which nobody waits is no fault: its files were deleted meanwhile.
         yield from self._scan(
             "local_segment",
             "article",
@@ -358,14 +363,6 @@ class Checker:
             " AND NOT EXISTS (SELECT 1 FROM local_article a WHERE a.id = g.article)",
             look,
         )
-        if self._repair:
-            yield from self._scan(
-                "local_article",
-                "id",
-                "SELECT a.id FROM local_article a WHERE a.id > ? AND a.id <= ? AND NOT EXISTS"
-                " (SELECT 1 FROM local_staging w WHERE w.article = a.id AND w.article > 0)",
-                look,
-            )
 
     # --- the block map
 
@@ -505,9 +502,12 @@ class Checker:
         wrong = [name for name in counted if said.get(name) != counted[name]]
         if not wrong:
             return
+        repaired = any(finding.repaired for finding in self.findings)
         if self._repair:
             with self._database.transaction():
                 self._totals.recount()
+        if repaired:
+            return  # repairs go past the counters: that is no finding of its own
         for name in wrong:
             text = f"counter {name.name.lower()} says {said.get(name)}, there are {counted[name]}"
             self._found(Kind.COUNTERS, text, lambda: None)

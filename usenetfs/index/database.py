@@ -225,7 +225,7 @@ class Database:
 
     @property
     def connection(self) -> apsw.Connection:
-        """For what needs apsw itself (sessions, backup). Its errors are the caller's to translate."""
+        """For what needs apsw itself (sessions, backup); errors go through :func:`translate`."""
         return self._connection
 
     # --- transactions

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import apsw
 
@@ -335,7 +335,7 @@ def _build(path: Path, meta: dict[str, object], root: tuple[int, ...]) -> None:
         connection.execute(CREATE_SCHEMA)
         connection.executemany(
             "INSERT INTO meta (key, value) VALUES (?, ?)",
-            list(meta.items()),  # type: ignore[arg-type]
+            list(meta.items()),
         )
         connection.executemany(
             "INSERT INTO local_totals (name, count, bytes) VALUES (?, ?, 0)",
@@ -362,7 +362,7 @@ def _identify(database: Database, directory_key: bytes) -> FilesystemIdentity:
             f"{path} has schema version {version}, this program knows {SCHEMA_VERSION}",
             hint="install a newer usenetfs" if newer else "open it once with the previous version",
         )
-    meta = dict(database.rows("SELECT key, value FROM meta"))
+    meta: dict[str, Any] = dict(database.rows("SELECT key, value FROM meta"))
     try:
         identity = FilesystemIdentity(
             filesystem_id=meta["filesystem_id"],

@@ -65,9 +65,9 @@ CREATE INDEX inodes_unlinked ON inodes (id) WHERE nlink = 0;
 
 # dirents: one row per name in a directory.
 #   parent  inode of the directory
-#   cookie  place of the name in the directory: a keyed 62-bit hash of the name, so that it stays the
-#           same whatever else comes and goes (readdir offsets), and so that a lookup needs no second
-#           index. Equal hashes take one of the next three places. Always > 2
+#   cookie  place of the name in the directory: a keyed 62-bit hash of the name, so that it stays
+#           the same whatever else comes and goes (readdir offsets), and so that a lookup needs no
+#           second index. Equal hashes take one of the next three places. Always > 2
 #   name    1 to 255 bytes, as the user gave them
 #   inode   what the name leads to
 # The index by inode answers "what is this inode called", which paths, hard links and fsck need.

@@ -87,7 +87,7 @@ def pack_extents(extents: Extents) -> bytes:
 
 
 def unpack_extents(packed: bytes) -> Extents:
-    return tuple(struct.iter_unpack("<II", packed))  # type: ignore[arg-type]
+    return tuple(struct.iter_unpack("<II", packed))
 
 
 _SELECT = (
@@ -98,8 +98,8 @@ _SELECT = (
 # How many bytes a block without extents holds is the file's size that says it; where that is not
 # written yet, assume a full block. Hashing it tells exactly.
 _PUT = """
-INSERT INTO local_staging (inode, block, generation, whole, extents, bytes, dirtied_ns, since, floor,
-                           state, article, slot, uploaded_generation)
+INSERT INTO local_staging (inode, block, generation, whole, extents, bytes, dirtied_ns,
+                           since, floor, state, article, slot, uploaded_generation)
 SELECT ?1, ?2, ?3, ?4, ?5, coalesce(?6, (
     SELECT CASE WHEN size > ?2 * ?8 THEN min(?8, size - ?2 * ?8) ELSE ?8 END
     FROM inodes WHERE id = ?1), ?8), ?7, ?3, ?3, 0, 0, 0, 0
@@ -142,12 +142,9 @@ class StagingTable:
 
     def unsettled(self, point: int, inode: InodeId | None = None) -> int:
         """How many blocks :meth:`settled` waits for, of one file or of all."""
-        if inode is None:
-            sql, bindings = "since <= ?", (point,)
-        else:
-            sql, bindings = "inode = ?2 AND since <= ?1", (point, inode)  # type: ignore[assignment]
         count: int = self._database.value(
-            f"SELECT count(*) FROM local_staging WHERE {sql}", bindings
+            "SELECT count(*) FROM local_staging WHERE since <= ?1 AND (?2 IS NULL OR inode = ?2)",
+            (point, inode),
         )
         return count
 

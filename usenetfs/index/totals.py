@@ -46,7 +46,7 @@ class Amount:
         return Amount(self.count + other.count, self.bytes + other.bytes)
 
 
-# What each counter should say, from the rows themselves. (3 and 4 of inode types: S_IFREG, S_IFDIR.)
+# What each counter should say, from the rows themselves. 0x8000 is S_IFREG, 0x4000 S_IFDIR.
 _RECOUNT = """
 SELECT CASE WHEN uploaded_generation = generation THEN state ELSE 0 END, count(*), sum(bytes)
     FROM local_staging GROUP BY 1

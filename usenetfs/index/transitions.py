@@ -15,8 +15,9 @@ after               a crash leaves
 ==================  ==========================================================================
 
 What an article carries is decided when it is recorded; who waits for it is ``article`` and ``slot``
-of each staged row. So a file deleted meanwhile just no longer waits, a block changed meanwhile takes
-the content and stays dirty, and a block shortened meanwhile (:meth:`StagingTable.cut`) waits no more.
+of each staged row. So a file deleted meanwhile just no longer waits, a block changed meanwhile
+takes the content and stays dirty, and a block shortened meanwhile (:meth:`StagingTable.cut`) waits
+no more.
 """
 
 from __future__ import annotations
@@ -215,7 +216,7 @@ class Transitions:
             key,
         )
         self._articles.delete_in_flight(article)
-        return Settled(tuple(freed), tuple(requeued))  # type: ignore[arg-type]
+        return Settled(tuple(freed), tuple(requeued))
 
     def _count_blocks(self, flown: InFlightArticle, now_ns: int) -> None:
         """Insert the article's row, with the blocks that will rest on it.
@@ -261,7 +262,7 @@ class Transitions:
                 (article,),
             )
             self._articles.delete_in_flight(article)
-        return Settled(requeued=tuple(requeued))  # type: ignore[arg-type]
+        return Settled(requeued=tuple(requeued))
 
 
 # A staged block begins to wait. Content read at a generation below the row's floor is another
