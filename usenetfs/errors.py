@@ -53,6 +53,12 @@ class FilesystemNotFoundError(UsenetfsError):
     error_code = "filesystem_not_found"
 
 
+class NewsgroupNotFoundError(UsenetfsError):
+    """A configured newsgroup does not exist on a server."""
+
+    error_code = "newsgroup_not_found"
+
+
 class FilesystemExistsError(UsenetfsError):
     error_code = "filesystem_exists"
 

@@ -60,10 +60,12 @@ def own_inn() -> Iterator[PrivateInn]:
 
 
 def _articles(inn: PrivateInn) -> list[bytes]:
-    """All articles as INN's tradspool keeps them: one file each."""
+    """All articles as INN's tradspool keeps them: one file each, as it is on the wire."""
     spool = inn.directory / "spool" / "articles"
-    files = [path for path in spool.rglob("*") if path.is_file() and path.name.isdigit()]
-    return [path.read_bytes().replace(b"\r\n", b"\n") for path in files if not path.is_symlink()]
+    files = [path for path in spool.rglob("*") if path.name.isdigit() and path.is_file()]
+    raw = [path.read_bytes() for path in files if not path.is_symlink()]
+    assert all(article.endswith(b"\r\n.\r\n") for article in raw)
+    return [article[:-3].replace(b"\r\n", b"\n") for article in raw]
 
 
 def _headers(article: bytes) -> dict[str, str]:

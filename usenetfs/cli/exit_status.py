@@ -67,6 +67,7 @@ _TABLE: Final[tuple[tuple[type[errors.UsenetfsError], ExitStatus], ...]] = (
     (errors.ConfigurationError, ExitStatus.USAGE),
     (errors.UsageError, ExitStatus.USAGE),
     (errors.FilesystemNotFoundError, ExitStatus.NOT_FOUND),
+    (errors.NewsgroupNotFoundError, ExitStatus.NOT_FOUND),
     (errors.FilesystemExistsError, ExitStatus.EXISTS),
     (errors.FilesystemBusyError, ExitStatus.BUSY),
     (errors.NotMountedError, ExitStatus.NOT_MOUNTED),

@@ -12,15 +12,9 @@ import trio
 
 from usenetfs.config.models import Settings
 from usenetfs.config.servers import server_settings
-from usenetfs.errors import PostingNotAllowedError, UsenetfsError
+from usenetfs.errors import NewsgroupNotFoundError, PostingNotAllowedError, UsenetfsError
 from usenetfs.net.probe import ServerProbe, probe_server
 from usenetfs.net.settings import ServerSettings
-
-
-class NewsgroupNotFoundError(UsenetfsError):
-    """A configured newsgroup does not exist on a server."""
-
-    error_code = "newsgroup_not_found"
 
 
 def check_servers(settings: Settings, passwords: Mapping[str, str]) -> None:
