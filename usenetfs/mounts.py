@@ -21,7 +21,7 @@ from usenetfs.errors import MountError
 SOURCE_PREFIX: Final = "usenetfs:"
 """What ``mount`` and ``df`` show as the device, followed by the filesystem's name."""
 
-_ESCAPE: Final = re.compile(r"\\([0-7]{3})")
+_ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +200,9 @@ def _resolved(path: Path) -> Path:
 
 
 def _unescaped(field: str) -> str:
-    raw = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), field)
-    return raw.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    """Octets that the kernel wrote as ``\\ooo``, as a path spells them."""
+    raw = _ESCAPE.sub(lambda match: bytes([int(match[1], 8) & 255]), os.fsencode(field))
+    return os.fsdecode(raw)
 
 
 def same_path(one: Path, other: Path) -> bool:

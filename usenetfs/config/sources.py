@@ -67,7 +67,8 @@ class Layer:
         for length in range(len(path), 0, -1):
             if (known := self.places.get(path[:length])) is not None:
                 return known
-        return self.default_place or self.kind
+        below = (place for known, place in self.places.items() if known[: len(path)] == path)
+        return next(below, self.default_place or self.kind)
 
 
 def user_config_file(environment: Mapping[str, str]) -> Path:

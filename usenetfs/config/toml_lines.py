@@ -18,7 +18,7 @@ _HEADER: Final = re.compile(rf"\s*(\[\[?)\s*({_DOTTED})\s*\]\]?\s*(?:#.*)?")
 _PAIR: Final = re.compile(rf"\s*({_DOTTED})\s*=\s*(.*)", re.DOTALL)
 _PART: Final = re.compile(_KEY)
 _TOKEN: Final = re.compile(
-    r'''"""(?:\\.|(?!""").)*"""|\'\'\'.*?\'\'\'|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*|[\[\]{}]''',
+    r'''"""(?:\\.|(?!""").)*"""|\'\'\'.*?\'\'\'|"""|\'\'\'|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*|[\[\]{}]''',
     re.DOTALL,
 )
 
@@ -70,11 +70,8 @@ def _enter(is_array: bool, names: tuple[str, ...], counts: dict[Path, int]) -> P
 def _complete(value: str) -> bool:
     """Whether a value that starts here also ends here: no bracket and no long string left open."""
     depth = 0
-    rest_from = 0
-    for token in _TOKEN.finditer(value):
-        rest_from = token.end()
-        if token[0] in "[{":
-            depth += 1
-        elif token[0] in "]}":
-            depth -= 1
-    return depth <= 0 and '"""' not in value[rest_from:] and "'''" not in value[rest_from:]
+    for token in _TOKEN.findall(value):
+        if token in {'"""', "'''"}:
+            return False
+        depth += (token in {"[", "{"}) - (token in {"]", "}"})
+    return depth <= 0

@@ -200,10 +200,11 @@ def _guarded(handler: Handler) -> Handler:
 
 async def _body(request: Request) -> dict[str, object]:
     content = bytearray()
-    async for piece in request.stream():
-        content += piece
-        if len(content) > _MAX_BODY:
-            raise UsageError("the request is too long")
+    async with contextlib.aclosing(request.stream()) as pieces:
+        async for piece in pieces:
+            content += piece
+            if len(content) > _MAX_BODY:
+                raise UsageError("the request is too long")
     try:
         body = json.loads(content) if content else {}
     except ValueError:

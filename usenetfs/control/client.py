@@ -13,12 +13,13 @@ import json
 import os
 import socket
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from usenetfs.control.model import (
     CacheReport,
     DropReport,
     ErrorReport,
+    Message,
     StatusReport,
     SyncReport,
     UnmountReport,
@@ -29,6 +30,9 @@ QUICK: Final = 10.0
 """Seconds that an answer may take which needs no waiting for servers."""
 
 _MAX_ANSWER: Final = 16 * 1024 * 1024
+
+
+T = TypeVar("T", bound=Message)
 
 
 class ControlClient:
@@ -43,28 +47,37 @@ class ControlClient:
         return f"<ControlClient {self._name} at {self._socket}>"
 
     def status(self) -> StatusReport:
-        return StatusReport.from_json(self._call("GET", "/v1/status"))
+        return self._read(StatusReport, self._call("GET", "/v1/status"))
 
     def cache(self) -> CacheReport:
-        return CacheReport.from_json(self._call("GET", "/v1/cache"))
+        return self._read(CacheReport, self._call("GET", "/v1/cache"))
 
     def metrics(self) -> str:
         """Prometheus text."""
         return self._request("GET", "/v1/metrics", None, self._timeout).decode()
 
     def drop_cache(self) -> DropReport:
-        return DropReport.from_json(self._call("POST", "/v1/cache/drop", timeout=600.0))
+        return self._read(DropReport, self._call("POST", "/v1/cache/drop", timeout=600.0))
 
     def sync(self, *, timeout: float | None = None) -> SyncReport:
         """Wait until all that was written is safe. ``timeout`` None waits as long as it takes."""
-        return SyncReport.from_json(self._call("POST", "/v1/sync", timeout=timeout))
+        return self._read(SyncReport, self._call("POST", "/v1/sync", timeout=timeout))
 
     def unmount(self, *, lazy: bool, timeout: float | None = None) -> UnmountReport:
         """Drain (unless ``lazy``) and unmount; the daemon is still ending when this returns."""
         answer = self._call("POST", "/v1/unmount", {"lazy": lazy}, timeout=timeout)
-        return UnmountReport.from_json(answer)
+        return self._read(UnmountReport, answer)
 
     # -- inside ------------------------------------------------------------------------------------
+
+    def _read(self, kind: type[T], answer: Any) -> T:
+        try:
+            return kind.from_json(answer)
+        except ValueError as error:
+            raise ControlError(
+                f"the answer of the daemon of {self._name} is not what was asked for: {error}",
+                hint="it may be of another version: unmount and mount again",
+            ) from None
 
     def _call(
         self, method: str, path: str, body: dict[str, Any] | None = None, **limits: float | None
@@ -86,8 +99,8 @@ class ControlClient:
         payload = None if body is None else json.dumps(body)
         try:
             connection.request(method, path, body=payload, headers=headers)
-            response = connection.getresponse()
-            answer = response.read(_MAX_ANSWER)
+            with connection.getresponse() as response:
+                answer = response.read(_MAX_ANSWER)
         except TimeoutError:
             raise ControlError(
                 f"the daemon of {self._name} did not answer within {timeout:.0f} s",

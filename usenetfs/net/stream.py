@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
+import os
 import socket as stdlib_socket
 import ssl
 from collections.abc import Iterable
@@ -306,8 +307,13 @@ def _reason(error: OSError) -> str:
     """One line, also for trio's groups of one error per address."""
     cause = error.__cause__
     if isinstance(cause, BaseExceptionGroup):
-        return "; ".join(sorted({str(part) for part in cause.exceptions}))
+        return "; ".join(sorted({_in_words(part) for part in cause.exceptions}))
     return error.strerror or str(error)
+
+
+def _in_words(error: BaseException) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number else str(error)
 
 
 def _lost(error: Exception) -> ConnectionLostError:

@@ -7,8 +7,10 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from usenetfs.cli import passphrase
 from usenetfs.cli.context import Common
@@ -17,6 +19,9 @@ from usenetfs.config.directories import FilesystemPaths
 from usenetfs.config.units import parse_size
 from usenetfs.config.vault import replace_file, translated
 from usenetfs.errors import ConfigurationError, FilesystemExistsError, UsageError
+
+if TYPE_CHECKING:
+    from usenetfs.article.passphrase import Argon2Cost
 
 PAGE = 4096
 MIN_BLOCK, MAX_BLOCK = 4 * PAGE, 900 * 1024
@@ -59,17 +64,25 @@ def run(common: Common, name: str, *, offline: bool, block_size: str, as_json: b
     note(f"Next: usenetfs mount {name} MOUNTPOINT")
 
 
-def create(paths: FilesystemPaths, chosen: str, *, block_size: int) -> str:
-    """Make keys and index at ``paths``, all or nothing; returns the recovery key."""
+def create(
+    paths: FilesystemPaths, chosen: str, *, block_size: int, cost: Argon2Cost | None = None
+) -> str:
+    """Make keys and index at ``paths``, all or nothing; returns the recovery key.
+
+    ``cost`` is what a guess at the passphrase costs; the usual, unless given.
+    """
     from usenetfs.article.key_file import create_key_file
     from usenetfs.article.keys import KeySet, generate_master_key
+    from usenetfs.article.passphrase import DEFAULT_COST
     from usenetfs.article.recovery_key import format_recovery_key
     from usenetfs.index.index import Index
 
     master = generate_master_key()
     filesystem_id = secrets.token_bytes(16)
     keys = KeySet.from_master(master, filesystem_id)
-    key_file = create_key_file(master, chosen, filesystem_id=filesystem_id, name=paths.name)
+    key_file = create_key_file(
+        master, chosen, filesystem_id=filesystem_id, name=paths.name, cost=cost or DEFAULT_COST
+    )
     with _new_directory(paths.data) as directory:
         making = FilesystemPaths(paths.name, directory, paths.cache)
         replace_file(making.key_file, key_file)
@@ -79,6 +92,7 @@ def create(paths: FilesystemPaths, chosen: str, *, block_size: int) -> str:
             name=paths.name,
             block_size=block_size,
             directory_key=keys.directory_key,
+            now_ns=time.time_ns(),
         ).close()
         making.staging.mkdir(mode=0o700)
         making.logs.mkdir(mode=0o700)

@@ -36,17 +36,20 @@ def add(common: Common, name: str, given: dict[str, Any], *, password_file: Path
             hint=f"edit {_config_file(common)}, or remove it first: usenetfs server remove {name}",
         )
     username = known.username if known is not None else given.get("username")
-    if known is None:
-        text = _read(_config_file(common))
-        _write(common, text + _entry({"name": name, **given}, text))
-        note(f"Server {name} added to {_config_file(common)}.")
-    if username is not None:
-        _store_password(common, name, username, password_file)
-    elif password_file is not None or known is not None:
+    if username is None and (password_file is not None or known is not None):
         raise UsageError(
             f'server "{name}" has no user name, so it takes no password',
             hint="give --username NAME",
         )
+    text = _read(_config_file(common))
+    if known is None:
+        text += _entry({"name": name, **given}, text)
+        _check(common, text)
+    if username is not None:
+        _store_password(common, name, username, password_file)
+    if known is None:
+        replace_file(_config_file(common), text.encode())
+        note(f"Server {name} added to {_config_file(common)}.")
 
 
 def list_servers(common: Common, *, as_json: bool) -> None:
@@ -93,8 +96,10 @@ def remove(common: Common, name: str) -> None:
     vault = None
     if server.username is not None and common.directories.vault.exists():
         vault = Vault.open(common.directories.vault, _vault_passphrase(common))
-    kept = text.splitlines(keepends=True)
-    _write(common, "".join(kept[: lines[0]] + kept[lines[1] :]))
+    rows = text.splitlines(keepends=True)
+    kept = "".join(rows[: lines[0]] + rows[lines[1] :])
+    _check(common, kept)
+    replace_file(file, kept.encode())
     if vault is not None and vault.remove(name):
         vault.save()
     note(f"Server {name} removed from {file}.")
@@ -114,8 +119,8 @@ def _read(file: Path) -> str:
         return ""
 
 
-def _write(common: Common, text: str) -> None:
-    """Replace the file by ``text``, unless that would make it wrong."""
+def _check(common: Common, text: str) -> None:
+    """ConfigurationError when ``text`` could not be the configuration file."""
     file = _config_file(common)
     draft = file.with_name(f".{file.name}.draft")
     replace_file(draft, text.encode())
@@ -124,11 +129,11 @@ def _write(common: Common, text: str) -> None:
         if layer is not None:
             validate((layer,))
     except ConfigurationError as error:
-        message = error.message.partition(": ")[2]
-        raise ConfigurationError(f"not added: {message}", hint=error.hint) from None
+        raise ConfigurationError(
+            f"nothing was changed: {error.message.partition(': ')[2]}", hint=error.hint
+        ) from None
     finally:
         draft.unlink(missing_ok=True)
-    replace_file(file, text.encode())
 
 
 def _entry(keys: dict[str, Any], before: str) -> str:
