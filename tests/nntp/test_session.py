@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from tests.nntp.examples import MESSAGE_ID, Joined, random_bytes, yenc
+from tests.nntp.examples import MESSAGE_ID, Joined, client_state, random_bytes, server_state, yenc
 from usenetfs.errors import LocalProtocolError
 from usenetfs.nntp.client import ClientState
 from usenetfs.nntp.grammar import Verb, dot_stuff
@@ -113,8 +113,8 @@ def test_a_session_with_every_verb(step: int) -> None:
     assert whole.lines == (b"Subject: x", b"X-Dots: .", b".odd", b"")
     assert wire.request(Verb.DATE)[0].code == 111
     assert wire.request(Verb.QUIT)[0].code == 205
-    assert wire.client.state is ClientState.CLOSING
-    assert wire.server.state is ServerState.CLOSING
+    assert client_state(wire.client) is ClientState.CLOSING
+    assert server_state(wire.server) is ServerState.CLOSING
     assert wire.client.feed(b"") == []
     assert wire.server.feed(b"") == []
     assert wire.client.outstanding == wire.server.owed == 0

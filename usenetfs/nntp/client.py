@@ -247,6 +247,7 @@ class ClientProtocol:
             step = Step.REQUEST
         self._ours(step, verb.value)
         self._requests.append(_Outstanding(verb, tag))
+        self._framer.discreet |= verb in SECRET_VERBS
         return command
 
     def article_sent(self) -> None:

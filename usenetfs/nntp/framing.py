@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from usenetfs.errors import LocalProtocolError, RemoteProtocolError
-from usenetfs.nntp.grammar import BLOCK_CODES, BLOCK_END, CRLF, SECRET_VERBS, Verb, clean_text
+from usenetfs.nntp.grammar import BLOCK_CODES, BLOCK_END, CRLF, Verb, clean_text
 from usenetfs.nntp.yenc_stream import YENC_MARK, YencBody, YencStream, declared_size
 
 MAX_STATUS_LINE: Final = 2048
@@ -72,6 +72,8 @@ class ResponseFramer:
         self._yenc_at = -1
         self._yenc: YencStream | None = None
         self._preamble: tuple[bytes, ...] | None = None
+        self.discreet = False
+        """Set once a secret was sent, which a server may echo: errors then quote nothing."""
 
     def __repr__(self) -> str:
         return f"<ResponseFramer {self._phase.name} {self._size} octets, {self.pending} pending>"
@@ -143,7 +145,7 @@ class ResponseFramer:
         line = bytes(self._view[self._start : found])
         match = _STATUS_LINE.fullmatch(line)
         if match is None:
-            shown = "" if verb in SECRET_VERBS else f": {line[:40]!r}"
+            shown = "" if self.discreet else f": {line[:40]!r}"
             raise RemoteProtocolError(f"this is no status line{shown}")
         self._status = (int(match[1]), clean_text(match[2] or b""))
         self._consume(found + 2, len(line) + 2)

@@ -9,10 +9,11 @@ The rules
 1. The first reply is the greeting. Before it nothing is looked at.
 2. Commands become events in the order they came, as many as have come (RFC 3977 §3.5). Each is
    owed one reply, in that order.
-3. After POST, IHAVE and STARTTLS the meaning of what follows hangs on the reply, so no further
-   event comes before it. 340 and 335 make it an article; any other code makes it commands. After
-   382 it is TLS: octets that came too early are an injection (RFC 4642 §5) and are dropped.
-   Having replied, the caller asks :meth:`ServerProtocol.events` for what came meanwhile.
+3. After POST, IHAVE, STARTTLS and QUIT the meaning of what follows hangs on the reply, so no
+   further event comes before it. 340 and 335 make it an article; any other code makes it commands.
+   After 382 it is TLS: octets that came too early are an injection (RFC 4642 §5) and are dropped,
+   and the session goes on with the same object. Having replied, the caller asks
+   :meth:`ServerProtocol.events` for what came meanwhile.
 4. An article ends with CRLF . CRLF. It is owed a second reply. One of more than ``max_article``
    octets is read to its end and not kept.
 5. A line of more than 512 octets is read to its end and not kept; it, and every line that is no
@@ -26,7 +27,7 @@ The states
 GREETING    the greeting has not been sent
 COMMANDS    lines are commands
 LONG_LINE   amid a command line that is too long
-DECIDING    a POST, IHAVE or STARTTLS waits for its reply
+DECIDING    a POST, IHAVE, STARTTLS or QUIT waits for its reply
 ARTICLE     amid an article
 CLOSING     the session is over; what comes is dropped
 CLOSED      the client closed the connection
@@ -61,6 +62,7 @@ from usenetfs.nntp.grammar import (
     parse_command,
 )
 
+_DECISIVE_VERBS: Final = frozenset({*GO_AHEAD_CODES, Verb.STARTTLS, Verb.QUIT})
 _SLACK: Final = 64 * 1024
 _WINDOW: Final = 64 * 1024
 """Searched at a time, so that many small articles in a large buffer cost no more than their sum."""
@@ -326,8 +328,7 @@ class ServerProtocol:
         except CommandSyntaxError as error:
             self._owed.append(None)
             return BadCommand(error.code, error.reason)
-        decisive = verb in GO_AHEAD_CODES or verb is Verb.STARTTLS
-        self._step(Step.DECISIVE_COMMAND if decisive else Step.COMMAND)
+        self._step(Step.DECISIVE_COMMAND if verb in _DECISIVE_VERBS else Step.COMMAND)
         self._owed.append(verb)
         return CommandReceived(verb, arguments)
 
