@@ -32,9 +32,11 @@ def test_the_second_is_told_who_the_first_is(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(FilesystemBusyError) as caught:
-            with lock.exclusive(file, name="photos", purpose="x"):
-                raise AssertionError("not reached")
+        with (
+            pytest.raises(FilesystemBusyError) as caught,
+            lock.exclusive(file, name="photos", purpose="x"),
+        ):
+            raise AssertionError("not reached")
         assert str(caught.value) == (
             f'filesystem "photos" is in use: held by a test, by process {holder.pid}'
         )
@@ -56,6 +58,8 @@ def test_children_do_not_hold_it(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_cannot_be_made(tmp_path: Path) -> None:
-    with pytest.raises(LocalStorageError, match="cannot lock"):
-        with lock.exclusive(tmp_path / "none" / "lock", name="photos", purpose="x"):
-            raise AssertionError("not reached")
+    with (
+        pytest.raises(LocalStorageError, match="cannot lock"),
+        lock.exclusive(tmp_path / "none" / "lock", name="photos", purpose="x"),
+    ):
+        raise AssertionError("not reached")

@@ -134,6 +134,8 @@ def test_a_warning_of_a_library_is_kept(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(LocalStorageError, match="cannot log into"):
-        with logs.running(tmp_path / "file", LogSection()):
-            raise AssertionError("not reached")
+    with (
+        pytest.raises(LocalStorageError, match="cannot log into"),
+        logs.running(tmp_path / "file", LogSection()),
+    ):
+        raise AssertionError("not reached")

@@ -89,17 +89,18 @@ def test_names_that_do_not_exist(user: User) -> None:
     assert user.run("umount", "/proc").exit_code == 2
 
 
+NOW = (1, 2, 3)
+
+
 def make_files(user: User) -> None:
     """/dir/b, /dir/a → b and a name that is no UTF-8."""
     paths, _ = user.filesystem()
     unlocked = unlock_filesystem(paths, Passphrases(PASSPHRASE, PASSPHRASE))
     with open_index(paths, unlocked, read_only=False) as index, index.transaction():
-        folder = index.inodes.insert(mode=0o040755, uid=1, gid=1, nlink=2)
+        folder = index.inodes.insert(0o040755, 1, 1, 2, 0, 0, NOW)
         index.dirents.insert(ROOT_INODE, b"dir", folder.id)
-        root = index.inodes.get(ROOT_INODE)
-        assert root is not None
         for name, mode in ((b"b", 0o100640), (b"a", 0o120777), (b"\xff", 0o100600)):
-            inode = index.inodes.insert(mode=mode, uid=1, gid=2, nlink=1)
+            inode = index.inodes.insert(mode, 1, 2, 1, 0, 0, NOW)
             index.dirents.insert(folder.id, name, inode.id)
             if name == b"a":
                 index.symlinks.set(inode.id, b"b")
@@ -152,7 +153,7 @@ def test_fsck_finds_and_mends(user: User) -> None:
     paths, _ = user.filesystem()
     unlocked = unlock_filesystem(paths, Passphrases(PASSPHRASE, PASSPHRASE))
     with open_index(paths, unlocked, read_only=False) as index, index.transaction():
-        wrong = index.inodes.insert(mode=0o100644, uid=0, gid=0, nlink=5)
+        wrong = index.inodes.insert(0o100644, 0, 0, 5, 0, 0, NOW)
         index.dirents.insert(ROOT_INODE, b"x", wrong.id)
     found = user.run("fsck", "photos")
     assert found.exit_code == 11

@@ -38,7 +38,7 @@ def test_sizes_are_read(text: object, octets: int) -> None:
     "text", ["", "GiB", "20 GiBs", "-1", "1e9", "20 GiB 5", "٣ GiB x", None, True, [], 1.5, -1]
 )
 def test_what_is_no_size_is_refused_with_an_example(text: object) -> None:
-    with pytest.raises(ValueError, match="is not a size; write .20 GiB"):
+    with pytest.raises(ValueError, match=r"is not a size; write .20 GiB"):
         parse_size(text)
 
 
@@ -60,7 +60,7 @@ def test_durations_are_read(text: object, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "s", "30 parsecs", "-1 s", None, False, float("nan"), -0.5])
 def test_what_is_no_duration_is_refused_with_an_example(text: object) -> None:
-    with pytest.raises(ValueError, match="is not a duration; write .30 s"):
+    with pytest.raises(ValueError, match=r"is not a duration; write .30 s"):
         parse_duration(text)
 
 

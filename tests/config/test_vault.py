@@ -13,6 +13,10 @@ from usenetfs.errors import KeyFileError, LocalStorageError, WrongPassphraseErro
 
 PASSPHRASE = "correct horse battery staple"
 PASSWORD = "pässword with spaces"
+IMPOSSIBLE_COST = (
+    b'{"format": "usenetfs vault", "version": 1, "entries": "x",'
+    b' "kdf": {"memory_kib": 8, "iterations": 1, "lanes": 9, "salt": "AAAA"}}'
+)
 
 
 @pytest.fixture
@@ -81,11 +85,7 @@ def test_two_vaults_of_one_passphrase_have_nothing_in_common(vault: Vault, path:
         (b"[]", "not a vault"),
         (b'{"format": "usenetfs vault", "version": 2}', "newer version|not known"),
         (b'{"format": "usenetfs vault", "version": 1}', "damaged"),
-        (
-            b'{"format": "usenetfs vault", "version": 1, "entries": "x", "kdf": {"memory_kib": 8,'
-            b' "iterations": 1, "lanes": 9, "salt": "AAAA"}}',
-            "damaged",
-        ),
+        (IMPOSSIBLE_COST, "damaged"),
     ],
 )
 def test_a_damaged_file(vault: Vault, path: Path, content: bytes, message: str) -> None:

@@ -54,7 +54,7 @@ def test_what_an_older_daemon_lacks_has_a_default() -> None:
     [None, [], "x", {}, {"name": None}, {"name": "x", "files": "1"}, {"name": "x", "servers": 1}],
 )
 def test_another_shape_is_refused(data: object) -> None:
-    with pytest.raises(ValueError, match="expected|missing"):
+    with pytest.raises(ValueError, match=r"expected|missing"):
         StatusReport.from_json(data)
 
 
