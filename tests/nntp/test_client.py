@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 import zlib
 
 import pytest
@@ -565,6 +566,30 @@ def test_endless_blocks_and_lines_end() -> None:
         client.feed(start)
         with pytest.raises(RemoteProtocolError):
             feed_all(client, more * 100, 5000)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"=ybegin line=128 size=9000000 name=x\r\n",
+        b"=ybegin part=1 line=128 size=9 name=x\r\n=ypart begin=1 end=999999999\r\n",
+        b"",
+    ],
+)
+def test_memory_is_bounded_whatever_is_promised(start: bytes) -> None:
+    """The decoder's own bound is 10 MiB."""
+    client = ready_client(max_response=1 << 20)
+    ask(client, Verb.BODY)
+    client.feed(b"222 b\r\n" + start)
+    piece = bytes(range(64, 192)) * 512
+    tracemalloc.start()
+    try:
+        with pytest.raises(RemoteProtocolError):
+            feed_all(client, piece * 20, len(piece))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 << 20
 
 
 def test_counts_that_do_not_fit_the_buffer() -> None:
