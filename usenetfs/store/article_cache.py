@@ -1,21 +1,20 @@
 """Fetched articles on the local disk: sealed bodies, which can be fetched again.
 
 Owns the cache directory: ``<directory>/<2 hex>/<article id, 16 hex>``, one file an article. The
-user may delete any of it at any time, also while mounted: a file that is gone is a miss. A body is
-written under a temporary name and renamed, so a half-written one is never seen; what it holds is
-not checked here, because its seal checks it on every use.
+user may delete any of it at any time, also while mounted: a file that is gone is a miss, a
+directory that is gone is made again. A body is written under a temporary name and renamed, so a
+half-written one is never seen; what it holds is not checked here, because its seal checks it on
+every use (the caller then calls :meth:`ArticleCache.discard`).
 
 Nothing here fails for the caller: an error on the disk is counted, logged once, and means a miss.
 
-Eviction is S3-FIFO (Yang et al., SOSP 2023): new articles enter a small queue of a tenth of the
-space and leave it unless they are asked for again there; those move to the main queue, where being
-asked for buys further rounds. So one pass over much data (a scan) goes through the small queue and
-leaves what is hot alone. A ghost list of ids lets what comes back soon enter the main queue at
-once.
+Bounded by ``max_bytes`` of disk, and by ``min_free_bytes`` that it leaves to others: when they fill
+the disk the cache gives way, to the last article. What goes first is for :mod:`eviction` to say.
 
-Memory: about 150 bytes an article, so 20 GiB of full articles take 5 MB.
-
-Thread-safe: one lock around the table; reading and writing of files happens outside it.
+Thread-safe: one lock around the table and the counters; files are read, written and removed outside
+of it. So a file may be gone that the table has (a miss, which corrects it), while a file that the
+table does not have comes only from two threads that put, evict or discard one article at once; the
+next start, or ``drop_all``, takes it in.
 """
 
 from __future__ import annotations
@@ -23,33 +22,27 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from types import TracebackType
+from typing import Final, Self
 
+from usenetfs.store.eviction import Eviction
 from usenetfs.types import ArticleId
 
 log = logging.getLogger("usenetfs.store")
 
-SMALL_SHARE = 10
-"""The small queue gets one part in so many."""
-
-MAX_ASKED = 3
-"""Rounds in the main queue that being asked for can buy."""
-
-FREE_CHECK_BYTES = 64 << 20
-"""Bytes written between two looks at the free space of the disk."""
-
 Buffer = bytes | bytearray | memoryview
+
+_DISK_BLOCK: Final = 4096
+_UNFINISHED: Final = ".new"
 
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """``bytes`` of bodies and their number, and what happened since the start."""
+    """``bytes`` of disk and the number of articles now, and what happened since the start."""
 
     bytes: int
     articles: int
@@ -57,269 +50,256 @@ class CacheStats:
     misses: int
     evictions: int
     errors: int
-
-
-@dataclass(slots=True)
-class _Entry:
-    size: int
-    asked: int = 0
+    """Failures of the disk: an article that could not be written, read or removed."""
+    refused: int
+    """Articles not kept because others had filled the disk."""
 
 
 class ArticleCache:
     """See the module. ``max_bytes`` 0 turns it off."""
 
     def __init__(self, directory: Path, *, max_bytes: int, min_free_bytes: int) -> None:
-        """Looks at what is there: some seconds for a million articles."""
+        """Takes in what an earlier run left: some seconds for a million articles."""
         self._directory = os.fspath(directory)
         self._max_bytes = max_bytes
         self._min_free = min_free_bytes
         self._lock = threading.Lock()
-        self._small: OrderedDict[ArticleId, _Entry] = OrderedDict()
-        self._main: OrderedDict[ArticleId, _Entry] = OrderedDict()
-        self._ghosts: OrderedDict[ArticleId, None] = OrderedDict()
-        self._pinned: set[ArticleId] = set()
-        self._small_bytes = self._main_bytes = 0
-        self._hits = self._misses = self._evictions = self._errors = 0
-        self._unchecked = FREE_CHECK_BYTES
-        self._temporary = 0
+        self._table = Eviction(max_bytes)
+        self._reserved = 0
+        """Bytes that are being written."""
+        self._hits = self._misses = self._evictions = self._errors = self._refused = 0
+        self._temporaries = 0
         self._load()
 
     def __repr__(self) -> str:
-        return (
-            f"<ArticleCache {len(self)} articles, small={self._small_bytes} "
-            f"main={self._main_bytes} of {self._max_bytes} bytes>"
-        )
+        return f"<ArticleCache {self._directory} max_bytes={self._max_bytes} {self._table!r}>"
 
     def __len__(self) -> int:
-        return len(self._small) + len(self._main)
+        return len(self._table)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Nothing is open; what is on the disk stays."""
 
-    # --- using -----------------------------------------------------------------------------------
+    # --- using ------------------------------------------------------------------------------------
 
     def contains(self, article: ArticleId) -> bool:
-        """Whether the article is believed to be here. Microseconds."""
-        return article in self._small or article in self._main
+        """Whether the article is believed to be here. Touches no disk, counts nothing."""
+        return article in self._table
 
     def get(self, article: ArticleId) -> bytes | None:
         """The body, or None. Blocks: call it in a thread."""
         with self._lock:
-            entry = self._small.get(article) or self._main.get(article)
-            if entry is None:
+            if not self._table.ask(article):
                 self._misses += 1
                 return None
-            entry.asked = min(entry.asked + 1, MAX_ASKED)
+        path = self._path(article)
         try:
-            with open(self._path(article), "rb", buffering=0) as file:
+            with open(path, "rb", buffering=0) as file:
                 body = file.readall()
         except OSError as error:
-            if not isinstance(error, FileNotFoundError):
-                self._failed("read", error)
-            self._forget(article)
-            self._misses += 1
+            self._lost(article, error)
             return None
-        self._hits += 1
+        with self._lock:
+            self._hits += 1
         return body
 
     def put(self, article: ArticleId, body: Buffer) -> None:
-        """Keep a body. Blocks: call it in a thread. Failure is not an error for the caller."""
-        size = len(body)
+        """Keeps a body. Blocks: call it in a thread. Failure is not an error for the caller."""
+        size = _on_disk(len(body))
         if size > self._max_bytes or self.contains(article):
             return
-        path = self._path(article)
+        shortage = self._shortage(size)
         with self._lock:
-            self._temporary += 1
-            temporary = f"{path}.{self._temporary}.new"
+            over = self._table.bytes + self._reserved + size - self._max_bytes
+            victims = self._table.evict(max(over, shortage))
+            self._evictions += len(victims)
+            self._reserved += size
         try:
-            self._write(temporary, body)
-            os.replace(temporary, path)
-        except OSError as error:
-            self._failed("written", error)
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            return
-        with self._lock:
-            self._insert(article, size)
-            victims = self._evict(self._room_needed(size))
-        self._unlink(victims)
-
-    def _write(self, temporary: str, body: Buffer) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        try:
-            descriptor = os.open(temporary, flags, 0o600)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(temporary), mode=0o700, exist_ok=True)
-            descriptor = os.open(temporary, flags, 0o600)
-        try:
-            view = memoryview(body)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            self._unlink(victims)
+            if shortage > 0 and self._shortage(size) > 0:
+                with self._lock:
+                    self._refused += 1
+            elif self._write(article, body):
+                with self._lock:
+                    self._table.insert(article, size)
         finally:
-            os.close(descriptor)
+            with self._lock:
+                self._reserved -= size
 
     def discard(self, article: ArticleId) -> None:
-        """Drop a body, because it turned out to be damaged."""
-        self._forget(article)
+        """Drops a body, because it turned out to be damaged. Blocks."""
+        with self._lock:
+            self._table.remove(article)
         self._unlink([article])
 
     def drop_all(self) -> None:
-        """Drop everything."""
+        """Drops everything, pinned or not. Blocks."""
         with self._lock:
-            articles = [*self._small, *self._main]
-            self._small.clear()
-            self._main.clear()
-            self._ghosts.clear()
-            self._small_bytes = self._main_bytes = 0
-        self._unlink(articles)
+            self._table.clear()
+        self._unlink(article for article, _, _ in self._scan())
 
     def pin(self, article: ArticleId) -> None:
-        """Never evict this article, once it is here."""
+        """Never evict this article, here already or not, until it is unpinned as often."""
         with self._lock:
-            self._pinned.add(article)
+            self._table.pin(article)
 
     def unpin(self, article: ArticleId) -> None:
+        """Takes one pin away. KeyError: there is none."""
         with self._lock:
-            self._pinned.discard(article)
+            self._table.unpin(article)
 
     def stats(self) -> CacheStats:
         """A snapshot."""
         with self._lock:
             return CacheStats(
-                bytes=self._small_bytes + self._main_bytes,
-                articles=len(self),
+                bytes=self._table.bytes,
+                articles=len(self._table),
                 hits=self._hits,
                 misses=self._misses,
                 evictions=self._evictions,
                 errors=self._errors,
+                refused=self._refused,
             )
 
-    # --- the queues (under the lock) -------------------------------------------------------------
-
-    def _insert(self, article: ArticleId, size: int) -> None:
-        if self.contains(article):
-            return
-        entry = _Entry(size)
-        if article in self._ghosts:
-            del self._ghosts[article]
-            self._to_main(article, entry)
-        else:
-            self._small[article] = entry
-            self._small_bytes += size
-
-    def _to_main(self, article: ArticleId, entry: _Entry) -> None:
-        entry.asked = 0
-        self._main[article] = entry
-        self._main_bytes += entry.size
-
-    def _room_needed(self, written: int) -> int:
-        """Bytes over the limit, or short of the disk's free space; 0 or less: none."""
-        over = self._small_bytes + self._main_bytes - self._max_bytes
-        self._unchecked += written
-        if self._unchecked >= FREE_CHECK_BYTES:
-            self._unchecked = 0
-            with contextlib.suppress(OSError):
-                over = max(over, self._min_free - shutil.disk_usage(self._directory).free)
-        return over
-
-    def _evict(self, needed: int) -> list[ArticleId]:
-        victims: list[ArticleId] = []
-        # Each step evicts, moves to main, or takes a round from an entry: so it ends.
-        steps = (MAX_ASKED + 2) * (len(self) + 1)
-        while needed > 0 and steps and (self._small or self._main):
-            steps -= 1
-            small = self._small_bytes * SMALL_SHARE >= self._max_bytes or not self._main
-            evicted = self._step_small() if small and self._small else self._step_main()
-            if evicted is not None:
-                article, size = evicted
-                victims.append(article)
-                needed -= size
-        self._evictions += len(victims)
-        return victims
-
-    def _step_small(self) -> tuple[ArticleId, int] | None:
-        article, entry = self._small.popitem(last=False)
-        self._small_bytes -= entry.size
-        if entry.asked or article in self._pinned:
-            self._to_main(article, entry)
-            return None
-        self._ghosts[article] = None
-        while len(self._ghosts) > max(1024, len(self._main)):
-            self._ghosts.popitem(last=False)
-        return article, entry.size
-
-    def _step_main(self) -> tuple[ArticleId, int] | None:
-        article, entry = self._main.popitem(last=False)
-        if entry.asked or article in self._pinned:
-            entry.asked = max(0, entry.asked - 1)
-            self._main[article] = entry
-            return None
-        self._main_bytes -= entry.size
-        return article, entry.size
-
-    def _forget(self, article: ArticleId) -> None:
-        with self._lock:
-            entry = self._small.pop(article, None)
-            if entry is not None:
-                self._small_bytes -= entry.size
-            entry = self._main.pop(article, None)
-            if entry is not None:
-                self._main_bytes -= entry.size
-
-    # --- files -----------------------------------------------------------------------------------
+    # --- files ------------------------------------------------------------------------------------
 
     def _path(self, article: ArticleId) -> str:
         return f"{self._directory}/{article & 0xFF:02x}/{article:016x}"
 
-    def _unlink(self, articles: list[ArticleId]) -> None:
-        for article in articles:
+    def _shortage(self, size: int) -> int:
+        """Bytes by which the disk would fall short of its free space with ``size`` more."""
+        try:
+            disk = os.statvfs(self._directory)
+        except FileNotFoundError:
+            # The whole directory was removed, and everything with it.
+            with self._lock:
+                self._table.clear()
+            return 0
+        except OSError:
+            return 0
+        return self._min_free + size - disk.f_bavail * disk.f_frsize
+
+    def _write(self, article: ArticleId, body: Buffer) -> bool:
+        path = self._path(article)
+        with self._lock:
+            self._temporaries += 1
+            temporary = f"{path}.{self._temporaries}{_UNFINISHED}"
+        try:
             try:
-                os.unlink(self._path(article))
+                _write_and_rename(temporary, path, body)
             except FileNotFoundError:
+                # The bucket is not there yet, or no longer.
+                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+                _write_and_rename(temporary, path, body)
+        except OSError as error:
+            self._failed("write", path, error)
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            return False
+        return True
+
+    def _lost(self, article: ArticleId, error: OSError) -> None:
+        """An article of the table cannot be read."""
+        path = self._path(article)
+        gone = isinstance(error, FileNotFoundError)
+        if not gone:
+            self._failed("read", path, error)
+        with self._lock:
+            self._misses += 1
+            # Looked at under the lock: a put that came between has its file in place before its
+            # entry is in the table.
+            if not gone or not os.path.lexists(path):
+                self._table.remove(article)
+        if not gone:
+            self._unlink([article])
+
+    def _unlink(self, articles: Iterable[ArticleId]) -> None:
+        for article in articles:
+            path = self._path(article)
+            try:
+                os.unlink(path)
+            except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
-                self._failed("removed", error)
+                self._failed("remove", path, error)
 
-    def _failed(self, what: str, error: OSError) -> None:
-        self._errors += 1
-        if self._errors == 1:
+    def _failed(self, doing: str, path: str, error: OSError) -> None:
+        with self._lock:
+            self._errors += 1
+            first = self._errors == 1
+        if first:
             log.warning(
-                "an article of the cache could not be %s (%s): it will be fetched anew; "
+                "the cache cannot %s %s: %s. What it lacks is fetched from the servers again; "
                 "further errors of the cache are only counted",
-                what,
+                doing,
+                path,
                 error.strerror,
             )
 
     def _load(self) -> None:
-        """Take in what an earlier run left, oldest first; remove what was half written."""
-        found = sorted(self._scan(), key=lambda item: item[2])
-        for article, size, _ in found:
-            self._small[article] = _Entry(size)
-            self._small_bytes += size
-        if self._max_bytes:
-            with contextlib.suppress(OSError):
-                os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        with self._lock:
-            victims = self._evict(self._small_bytes - self._max_bytes)
+        if not self._max_bytes:
+            return
+        # The oldest first; all are past their probation, or a first scan would wipe them out.
+        for article, size, _ in sorted(self._scan(), key=lambda found: found[2]):
+            self._table.insert(article, size, proven=True)
+        victims = self._table.evict(self._table.bytes - self._max_bytes)
         self._unlink(victims)
+        with contextlib.suppress(OSError):
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        self._remove_unfinished()
 
     def _scan(self) -> Iterator[tuple[ArticleId, int, int]]:
-        try:
-            buckets = [entry.path for entry in os.scandir(self._directory) if entry.is_dir()]
-        except OSError:
-            return
-        for bucket in buckets:
-            with os.scandir(bucket) as entries:
-                for entry in entries:
-                    try:
-                        status = entry.stat()
-                        article = ArticleId(int(entry.name, 16))
-                    except (OSError, ValueError):
-                        if entry.name.endswith(".new"):
-                            with contextlib.suppress(OSError):
-                                os.unlink(entry.path)
-                        continue
-                    yield article, status.st_size, status.st_mtime_ns
+        """Each article on the disk: id, bytes of disk, time written (ns)."""
+        for entry in self._entries():
+            article = _article_of(entry)
+            if article is not None:
+                with contextlib.suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    yield article, _on_disk(status.st_size), status.st_mtime_ns
+
+    def _remove_unfinished(self) -> None:
+        """What a run that was killed was about to write."""
+        for entry in self._entries():
+            if entry.name.endswith(_UNFINISHED):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+
+    def _entries(self) -> Iterator[os.DirEntry[str]]:
+        for bucket in range(256):
+            # A bucket at a time, so that memory stays flat; one that is not there is empty.
+            with contextlib.suppress(OSError), os.scandir(f"{self._directory}/{bucket:02x}") as it:
+                yield from list(it)
+
+
+def _on_disk(size: int) -> int:
+    return -(-size // _DISK_BLOCK) * _DISK_BLOCK
+
+
+def _article_of(entry: os.DirEntry[str]) -> ArticleId | None:
+    """The article whose file this is, or None: something else that lies there."""
+    try:
+        article = int(entry.name, 16)
+    except ValueError:
+        return None
+    expected = f"{article & 0xFF:02x}/{article:016x}"
+    return ArticleId(article) if entry.path.endswith(f"/{expected}") else None
+
+
+def _write_and_rename(temporary: str, path: str, body: Buffer) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o600)
+    try:
+        view = memoryview(body)
+        while view:
+            view = view[os.write(descriptor, view) :]
+    finally:
+        os.close(descriptor)
+    os.replace(temporary, path)
