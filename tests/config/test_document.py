@@ -1,0 +1,33 @@
+"""``docs/configuration.md`` says what the models say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from usenetfs.config.models import RuleSection, ServerSection, Settings
+
+TEXT = (Path(__file__).parents[2] / "docs/configuration.md").read_text()
+
+
+def rows(heading: str) -> dict[str, str]:
+    """Default by key, of the table below ``heading``."""
+    section = TEXT.split(f"## `{heading}`")[1].split("\n## ")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section, re.MULTILINE))
+
+
+def test_every_section_is_described_with_its_defaults() -> None:
+    defaults = Settings().model_dump(mode="json")
+    for name, section in defaults.items():
+        if isinstance(section, dict) and name != "posting":
+            expected = {k: "none" if v is None else str(v) for k, v in section.items()}
+            assert rows(f"[{name}]") == expected
+        else:
+            assert name in TEXT
+
+
+def test_servers_and_rules_are_described() -> None:
+    assert set(rows("[[servers]]")) == set(ServerSection.model_fields)
+    assert set(rows("[posting]")) == {"groups", "rules"}
+    for key in RuleSection.model_fields:
+        assert f"`{key}`" in TEXT
