@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import resource
 import sys
-import time
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 
@@ -182,12 +182,17 @@ def test_heavy_modules_are_not_loaded_for_nothing(user: User, arguments: list[st
 
 
 def test_help_and_status_answer_at_once(user: User) -> None:
-    """The best of some, since other things run on a test machine; the goal is 250 and 300 ms."""
+    """In processor time, best of five: a test machine does other things, too.
+
+    The goal is 250 and 300 ms by the clock on an idle machine; waiting is no part of either.
+    """
     user.filesystem()
     for arguments, limit in ((["--help"], 0.5), (["status"], 0.6)):
         best = 10.0
         for _ in range(5):
-            started = time.monotonic()
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
             assert user.spawn(*arguments).returncode == 0
-            best = min(best, time.monotonic() - started)
-        assert best < limit, arguments
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            used = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+            best = min(best, used)
+        assert best < limit, (arguments, best)
