@@ -19,6 +19,7 @@ from usenetfs.article.yenc import decode_body
 from usenetfs.errors import ArticleMissingError, NoHealthyServersError, UsenetfsError
 from usenetfs.index.index import Index
 from usenetfs.net.providers import FetchedBody, PostResult
+from usenetfs.net.retry import RetryManager, RetryPolicy
 from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.staging import Staging
 from usenetfs.transfer.content import BlockContent
@@ -166,6 +167,7 @@ async def opened_world(
         Staging(path / "staging", block_size=BLOCK) as staging,
         ArticleCache(path / "cache", max_bytes=1 << 20, min_free_bytes=0) as cache,
     ):
+        retries = RetryManager(RetryPolicy(first=0.5))
         async with open_fetcher(
             servers,
             cache,
@@ -173,6 +175,7 @@ async def opened_world(
             filesystem_id=FILESYSTEM_ID,
             memory=1 << 20,
             patience=5.0,
+            retries=retries,
         ) as fetcher:
             staged = StagedBlocks(
                 index, staging, block_size=BLOCK, settle=settle, clock=trio.current_time
@@ -185,6 +188,7 @@ async def opened_world(
                 filesystem_id=FILESYSTEM_ID,
                 groups=NewsgroupChoice(["alt.binaries.test"]),
                 new_attempt=index.new_attempt,
+                retries=retries,
             )
             errors: list[UsenetfsError] = []
             uploader = Uploader(

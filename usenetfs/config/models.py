@@ -246,6 +246,12 @@ class NetworkSection(Section):
     """For a reply to begin, and for each further piece of it."""
     idle_check: Timeout = 30.0
     """An idle connection is probed this often."""
+    retries: Annotated[int, Field(ge=0, le=100)] = 5
+    """How often an operation is tried again; posting goes on for as long as it takes."""
+    retry_strategy: Literal["exponential", "linear", "fibonacci", "fixed"] = "exponential"
+    retry_delay: Timeout = 1.0
+    """The first wait."""
+    retry_max_delay: Timeout = 60.0
 
 
 class LogSection(Section):

@@ -25,6 +25,7 @@ from usenetfs.fs.namespace import Namespace
 from usenetfs.fs.operations import Operations
 from usenetfs.index.index import Index
 from usenetfs.net.providers import ProviderSet
+from usenetfs.net.retry import RetryManager, RetryPolicy, Strategy
 from usenetfs.options import DaemonOptions
 from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.staging import Staging
@@ -64,6 +65,7 @@ async def open_parts(options: DaemonOptions) -> AsyncIterator[Parts]:
     settings = options.settings
     errors = RecentErrors()
     providers = ProviderSet(server_settings(settings, options.passwords))
+    retries = RetryManager(_retry_policy(settings))
     with (
         Index.open(options.paths.index, directory_key=keys.directory_key) as index,
         Staging(options.paths.staging, block_size=index.identity.block_size) as staging,
@@ -82,10 +84,13 @@ async def open_parts(options: DaemonOptions) -> AsyncIterator[Parts]:
                 filesystem_id=options.filesystem_id,
                 memory=settings.cache.memory_size,
                 patience=READ_PATIENCE,
+                retries=retries,
             ) as fetcher,
         ):
             await nursery.start(providers.run)
-            yield _wire(options, keys, index, staging, cache, providers, fetcher, errors, nursery)
+            yield _wire(
+                options, keys, index, staging, cache, providers, fetcher, retries, errors, nursery
+            )
             nursery.cancel_scope.cancel()
 
 
@@ -97,6 +102,7 @@ def _wire(
     cache: ArticleCache,
     providers: ProviderSet,
     fetcher: Fetcher,
+    retries: RetryManager,
     errors: RecentErrors,
     nursery: trio.Nursery,
 ) -> Parts:
@@ -111,6 +117,7 @@ def _wire(
         filesystem_id=options.filesystem_id,
         groups=_newsgroups(settings),
         new_attempt=index.new_attempt,
+        retries=retries,
     )
     uploader = Uploader(
         index,
@@ -161,6 +168,16 @@ def _newsgroups(settings: Settings) -> NewsgroupChoice:
         for rule in settings.posting.rules
     ]
     return NewsgroupChoice(settings.posting.groups, rules)
+
+
+def _retry_policy(settings: Settings) -> RetryPolicy:
+    network = settings.network
+    return RetryPolicy(
+        strategy=Strategy(network.retry_strategy),
+        retries=network.retries,
+        first=network.retry_delay,
+        ceiling=network.retry_max_delay,
+    )
 
 
 def _upload_settings(settings: Settings, providers: ProviderSet) -> UploadSettings:

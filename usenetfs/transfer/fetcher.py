@@ -38,6 +38,7 @@ from usenetfs.errors import (
 )
 from usenetfs.index.blocks import BlockLocation
 from usenetfs.net.providers import FetchedBody
+from usenetfs.net.retry import RetryManager, StopAt
 from usenetfs.store.article_cache import ArticleCache
 from usenetfs.transfer.single_flight import SingleFlight
 from usenetfs.types import ArticleId, Codec, Lane, MessageId
@@ -81,6 +82,7 @@ class Fetcher:
         filesystem_id: bytes,
         memory: int,
         patience: float,
+        retries: RetryManager,
         nursery: trio.Nursery,
     ) -> None:
         self._source = source
@@ -88,6 +90,7 @@ class Fetcher:
         self._keys = keys
         self._filesystem_id = filesystem_id
         self._patience = patience
+        self._retries = retries
         self._nursery = nursery
         self._containers: LRUCache[ArticleId, Container] = LRUCache(
             memory * 3 // 4, getsizeof=lambda container: container.size
@@ -211,17 +214,16 @@ class Fetcher:
 
     async def _patiently(self, wanted: MessageId, lane: Lane, wrong: dict[str, str]) -> FetchedBody:
         """Fetch; while the network is away, try again until patience ends."""
-        deadline = trio.current_time() + self._patience
-        pause = 0.25
-        while True:
-            try:
+        async for attempt in self._retries.retrying(
+            "fetch",
+            may_retry=lambda error: (
+                isinstance(error, NetworkError) and error.recoverable and not wrong
+            ),
+            stop=StopAt(trio.current_time() + self._patience),
+        ):
+            with attempt:
                 return await self._source.fetch(wanted, lane=lane, exclude=frozenset(wrong))
-            except NetworkError as error:
-                if wrong or not error.recoverable or trio.current_time() + pause > deadline:
-                    raise
-                log.info("no server can be asked now (%s): trying again in %.1f s", error, pause)
-            await trio.sleep(pause)
-            pause = min(pause * 2, 10.0)
+        raise AssertionError("retrying ends with a result or an error")
 
     def _open(self, article: ArticleId, body: Buffer) -> Container:
         plaintext = open_seal(self._keys.data_key, self._filesystem_id, article, Kind.DATA, body)
@@ -275,6 +277,7 @@ async def open_fetcher(
     filesystem_id: bytes,
     memory: int,
     patience: float,
+    retries: RetryManager,
 ) -> AsyncIterator[Fetcher]:
     """A fetcher with a nursery of its own, whose work is cancelled at the end of the block."""
     async with trio.open_nursery() as nursery:
@@ -286,6 +289,7 @@ async def open_fetcher(
                 filesystem_id=filesystem_id,
                 memory=memory,
                 patience=patience,
+                retries=retries,
                 nursery=nursery,
             )
         finally:

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 import trio
+from tenacity import stop_never
 
 from usenetfs.article.container import Kind, Member, choose_padding, container_size, pack
 from usenetfs.article.keys import KeySet
@@ -36,12 +37,16 @@ from usenetfs.errors import (
     UsenetfsError,
 )
 from usenetfs.net.providers import FetchedBody, PostResult
+from usenetfs.net.retry import RetryManager
 from usenetfs.transfer.packer import PreparedSegment
 from usenetfs.types import ArticleId, Lane, MessageId
 
 log = logging.getLogger("usenetfs.upload")
 
-MAX_PAUSE = 60.0
+
+def _is_ours_to_report(error: BaseException) -> bool:
+    """Staged data waits for better times whatever the error; a fault of ours does not."""
+    return isinstance(error, UsenetfsError)
 
 
 class PostTarget(Protocol):
@@ -84,40 +89,34 @@ class Poster:
         filesystem_id: bytes,
         groups: NewsgroupChoice,
         new_attempt: Callable[[ArticleId, bytes], int | None],
+        retries: RetryManager,
     ) -> None:
         self._target = target
         self._keys = keys
         self._filesystem_id = filesystem_id
         self._groups = groups
         self._new_attempt = new_attempt
-        self.retries = 0
+        self._retries = retries
         self.last_error: UsenetfsError | None = None
         """Why the last post that failed did so; None after a success."""
 
     async def post(self, recorded: Recorded) -> Posted | None:
         """Post until a server takes it; None if meanwhile nobody waits for it any more."""
         current: Recorded | None = recorded
-        pause = 0.5
-        while current is not None:
-            outgoing = await self._build(current)
-            while True:
+        async for attempt in self._retries.retrying(
+            "post", may_retry=_is_ours_to_report, stop=stop_never, on_failure=self._note
+        ):
+            with attempt:
+                if current is None:
+                    return None
+                outgoing = await self._build(current)
                 try:
                     server, message_id = await self._try(current, outgoing)
-                except PostRejectedError as error:
-                    self._note(error)
-                    log.warning("an article was rejected (%s): it is sent under a new id", error)
+                except PostRejectedError:
                     current = self._renew(current)
-                    break
-                except UsenetfsError as error:
-                    self._note(error)
-                    log.warning("posting failed (%s): trying again in %.1f s", error, pause)
-                else:
-                    self.last_error = None
-                    return Posted(server, message_id, current.attempt, len(outgoing.wire))
-                await trio.sleep(pause)
-                pause = min(pause * 2, MAX_PAUSE)
-            await trio.sleep(pause)
-            pause = min(pause * 2, MAX_PAUSE)
+                    raise
+                self.last_error = None
+                return Posted(server, message_id, current.attempt, len(outgoing.wire))
         return None
 
     async def _try(self, recorded: Recorded, outgoing: OutgoingArticle) -> tuple[str, MessageId]:
@@ -130,9 +129,13 @@ class Poster:
             raise
         return result.server, result.message_id
 
-    def _note(self, error: UsenetfsError) -> None:
-        self.retries += 1
-        self.last_error = error
+    def _note(self, error: BaseException) -> None:
+        if isinstance(error, UsenetfsError):
+            self.last_error = error
+        if isinstance(error, PostRejectedError):
+            log.warning("an article was rejected (%s): it is sent under a new id", error)
+        else:
+            log.warning("posting failed (%s): it is tried again", error)
 
     def _renew(self, recorded: Recorded) -> Recorded | None:
         salt = new_salt()
@@ -158,19 +161,12 @@ class Poster:
         return outgoing
 
     async def _is_ours(self, recorded: Recorded, message_id: MessageId) -> bool:
-        pause = 0.5
-        while True:
-            try:
-                return await self.carries(recorded.article, recorded.salt, message_id)
-            except ArticleMissingError:
-                # Known by its id and not readable: dropped, or not there yet. A new attempt is
-                # safe either way, because it has another id.
-                return False
-            except UsenetfsError as error:
-                self._note(error)
-                log.warning("an article in doubt cannot be fetched now: %s", error)
-            await trio.sleep(pause)
-            pause = min(pause * 2, MAX_PAUSE)
+        try:
+            return await self.carries(recorded.article, recorded.salt, message_id)
+        except ArticleMissingError:
+            # Known by its id and not readable: dropped, or not there yet. A new attempt is safe
+            # either way, because it has another id.
+            return False
 
     async def carries(self, article: ArticleId, salt: bytes, message_id: MessageId) -> bool:
         """Whether the article on the servers opens and has this salt. Raises as ``fetch`` does."""

@@ -1,0 +1,104 @@
+"""Waiting and trying again."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+import tenacity
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from usenetfs.errors import AuthenticationError, NetworkError
+from usenetfs.net.retry import RetryManager, RetryPolicy, StopAt, Strategy
+
+
+def waits(policy: RetryPolicy, count: int) -> list[float]:
+    wait = policy.wait(random.Random(1))
+    states = [SimpleNamespace(attempt_number=number + 1) for number in range(count)]
+    return [wait(cast(tenacity.RetryCallState, state)) for state in states]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        (Strategy.EXPONENTIAL, [1, 2, 4, 8, 16, 32, 60, 60]),
+        (Strategy.LINEAR, [1, 2, 3, 4, 5, 6, 7, 8]),
+        (Strategy.FIBONACCI, [1, 1, 2, 3, 5, 8, 13, 21]),
+        (Strategy.FIXED, [1, 1, 1, 1, 1, 1, 1, 1]),
+    ],
+)
+def test_how_the_waits_grow(strategy: Strategy, expected: list[int]) -> None:
+    assert waits(RetryPolicy(strategy, jitter=0), 8) == expected
+
+
+@given(
+    st.sampled_from(Strategy),
+    st.floats(0.01, 100),
+    st.floats(0.01, 100),
+    st.floats(0, 1),
+    st.integers(1, 200),
+)
+def test_jitter_stays_within_its_share_and_the_ceiling(
+    strategy: Strategy, first: float, ceiling: float, jitter: float, count: int
+) -> None:
+    plain = RetryPolicy(strategy, first=first, ceiling=ceiling, jitter=0)
+    jittery = RetryPolicy(strategy, first=first, ceiling=ceiling, jitter=jitter)
+    for wait, base in zip(waits(jittery, count), waits(plain, count), strict=True):
+        assert 0 <= wait <= ceiling
+        assert base * (1 - jitter) - 1e-9 <= wait <= base * (1 + jitter) + 1e-9
+
+
+async def test_five_retries_by_default_and_each_is_counted(autojump_clock: MockClock) -> None:
+    manager = RetryManager(RetryPolicy(jitter=0))
+    tries = 0
+
+    async def fail() -> None:
+        nonlocal tries
+        tries += 1
+        raise NetworkError("down")
+
+    with pytest.raises(NetworkError):
+        await manager.retrying("fetch")(fail)
+    assert tries == 6
+    assert manager.counts == {"fetch": 5}
+    assert trio.current_time() == pytest.approx(1 + 2 + 4 + 8 + 16)
+
+
+async def test_what_is_not_recoverable_is_not_retried() -> None:
+    manager = RetryManager()
+
+    async def fail() -> None:
+        raise AuthenticationError("no")
+
+    with pytest.raises(AuthenticationError):
+        await manager.retrying("fetch")(fail)
+    assert not manager.counts
+
+
+async def test_success_ends_it(autojump_clock: MockClock) -> None:
+    manager = RetryManager()
+    seen: list[BaseException] = []
+    tries = 0
+    async for attempt in manager.retrying("post", on_failure=seen.append):
+        with attempt:
+            tries += 1
+            if tries < 3:
+                raise NetworkError("down")
+    assert tries == 3
+    assert len(seen) == 2
+
+
+async def test_a_deadline_is_never_overslept(autojump_clock: MockClock) -> None:
+    manager = RetryManager(RetryPolicy(retries=None, jitter=0))
+
+    async def fail() -> None:
+        raise NetworkError("down")
+
+    with pytest.raises(NetworkError):
+        await manager.retrying("fetch", stop=StopAt(trio.current_time() + 10))(fail)
+    assert trio.current_time() == pytest.approx(7)
