@@ -44,8 +44,9 @@ Key = tuple[int, int]
 """``(inode, group)``."""
 
 BUCKETS: Final = 256
-_BLOCKS_AT_ONCE: Final = 16
-"""Punched in one claim: 11 MB, some tens of microseconds for a writer to wait."""
+_BLOCKS_AT_ONCE: Final = 4
+"""Punched in one claim: 2.9 MB, under a millisecond for a writer to wait (200 µs a block, measured
+on ext4)."""
 _END: Final = (1 << 63) - 1
 
 
