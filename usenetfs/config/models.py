@@ -238,7 +238,7 @@ class UploadSection(Section):
 
 
 class NetworkSection(Section):
-    """``[network]``: how long to wait for servers."""
+    """``[network]``: how long to wait for servers, and how to try again."""
 
     connect_timeout: Timeout = 20.0
     """For name lookup, TCP, TLS, greeting and login together."""
