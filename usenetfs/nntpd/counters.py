@@ -13,9 +13,11 @@ class ServerCounters:
     connections: int = 0
     """Open now."""
     peak_connections: int = 0
+    refused: int = 0
+    """Turned away because of the limit; not among the others."""
     sessions: int = 0
     commands: Counter[str] = field(default_factory=Counter)
-    """By verb."""
+    """By verb; lines that are no command under ``BAD``."""
     faults: Counter[str] = field(default_factory=Counter)
     """By action."""
     articles_stored: int = 0

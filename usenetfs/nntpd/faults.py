@@ -37,6 +37,10 @@ from usenetfs.errors import ConfigurationError
 CONNECT: Final = "CONNECT"
 POSTED: Final = "POSTED"
 ANY: Final = "*"
+MAX_OCCURRENCES: Final = 200_000
+"""How many (rule, Message-ID) pairs are remembered; then the counting of these starts anew."""
+MAX_TEXT: Final = 400
+"""Octets of a reply's text: a status line has 512 at most."""
 _BODIES: Final = frozenset({"ARTICLE", "BODY", "HEAD"})
 _LOOKUPS: Final = _BODIES | {"STAT"}
 
@@ -183,7 +187,7 @@ def _check_parameter(action: Action, name: str, value: str) -> None:
     if default is None:
         raise ConfigurationError(f"fault plan: {action.value} takes no {name!r}")
     if name == "text":
-        good = "\r" not in value and "\n" not in value
+        good = value.isprintable() and len(value.encode()) <= MAX_TEXT
     elif default in {"yes", "no"}:
         good = value in {"yes", "no"}
     else:
@@ -192,7 +196,7 @@ def _check_parameter(action: Action, name: str, value: str) -> None:
         except ValueError:
             good = False
         if name == "code":
-            good = value.isascii() and value.isdigit() and len(value) == 3
+            good = value.isascii() and value.isdigit() and 100 <= int(value) <= 599
     if not good:
         raise ConfigurationError(f"fault plan: {action.value} {name}={value} makes no sense")
 
@@ -266,6 +270,8 @@ class FaultDecider:
                 return draw is not None and draw.random() < rule.probability
 
     def _generator(self, index: int, message_id: str) -> random.Random:
+        if len(self._occurrences) >= MAX_OCCURRENCES:
+            self._occurrences.clear()
         self._occurrences[index, message_id] += 1
         moment = f"{self._plan.seed} {index} {message_id} {self._occurrences[index, message_id]}"
         digest = hashlib.blake2b(moment.encode(), digest_size=8).digest()

@@ -20,6 +20,8 @@ PATH_NAME = "news.invalid"
 MAX_AGE = timedelta(days=10)
 """INN's ``artcutoff``: what is dated earlier is refused as too old."""
 
+_ADDRESS = re.compile(rb"[^\s@<>()]+@[^\s@<>().]+(\.[^\s@<>().]+)+")
+_MESSAGE_ID_LINE = re.compile(rb"^message-id:[^\r]*", re.IGNORECASE | re.MULTILINE)
 _HEADER_LINE = re.compile(rb"([!-9;-~]+):[ \t](.*)", re.DOTALL)
 
 
@@ -45,11 +47,17 @@ def examine(wire: bytes, known_groups: Collection[str], now: datetime) -> Filing
     """The filing of an article as it came over the wire. RefusedPostError if it may not be."""
     end = wire.find(b"\r\n\r\n")
     if end < 0:
-        raise RefusedPostError("No body")
+        raise RefusedPostError("Article has no body -- just headers")
     headers = _headers(wire[:end])
     for name in (b"from", b"newsgroups", b"subject"):
         if not headers.get(name):
             raise RefusedPostError(f"Missing required {name.decode().title()} header field")
+    if b"xref" in headers:
+        raise RefusedPostError("Can't set system Xref header field")
+    if not _ADDRESS.search(headers[b"from"]):
+        raise RefusedPostError("Address in From header field not in Internet syntax")
+    if len(wire) == end + 4:
+        raise RefusedPostError("Article is empty")
     groups = _groups(headers[b"newsgroups"], known_groups)
     message_id = _message_id(headers.get(b"message-id"))
     _check_date(headers.get(b"date"), now)
@@ -64,7 +72,7 @@ def examine(wire: bytes, known_groups: Collection[str], now: datetime) -> Filing
 
 def renamed(filing: Filing, message_id: str) -> Filing:
     """The same article under another Message-ID."""
-    head = filing.head.replace(filing.message_id.encode(), message_id.encode(), 1)
+    head = _MESSAGE_ID_LINE.sub(b"Message-ID: " + message_id.encode(), filing.head, count=1)
     return Filing(message_id, filing.groups, head, filing.body)
 
 
@@ -93,7 +101,8 @@ def _groups(value: bytes, known: Collection[str]) -> tuple[str, ...]:
     wanted = [name.strip().decode("utf-8", "replace") for name in value.split(b",")]
     groups = tuple(name for name in wanted if name in known)
     if not groups:
-        raise RefusedPostError("No valid newsgroups in Newsgroups header field")
+        shown = "".join(c if " " <= c <= "~" else "?" for c in ",".join(wanted)[:100])
+        raise RefusedPostError(f'No valid newsgroups in "{shown}"')
     return groups
 
 
@@ -102,7 +111,7 @@ def _message_id(value: bytes | None) -> str:
         return new_message_id()
     text = value.decode("ascii", "replace")
     if not is_message_id(text) or "@" not in text:
-        raise RefusedPostError("Can't parse Message-ID header field")
+        raise RefusedPostError("Can't parse Message-ID header field body")
     return text
 
 
@@ -112,7 +121,7 @@ def _check_date(value: bytes | None, now: datetime) -> None:
     try:
         date = parsedate_to_datetime(value.decode("ascii", "replace"))
     except (ValueError, TypeError):
-        raise RefusedPostError("Can't parse Date header field") from None
+        raise RefusedPostError("Can't parse Date header field body") from None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)
     if now - date > MAX_AGE:

@@ -1,25 +1,23 @@
 """One client's session with the embedded server.
 
-Two tasks: one reads commands and decides the replies, one sends them in order, each ``latency``
-after its command came. So pipelined commands are answered a round trip later all together, as a
-distant server would, and the delay limits no throughput. Between the two is a bounded channel.
+Two tasks: this one reads commands and decides the replies, the other (``replies.py``) sends them
+in order, each ``latency`` after its command came. Faults (``faults.py``) are asked for at the
+greeting, at each command and when an article has arrived. What is done to stored articles is in
+``retrieval.py``, what is done with posted ones in ``taking.py``.
 
-Faults (``faults.py``) are asked for at the greeting, at each command, and when an article has
-arrived; what a fault does to a reply is done here and nowhere else.
+Invariants: every event gets its replies in order; the session ends when the protocol is closing,
+a fault says so, the client is gone or idle, and then what was decided before is still sent.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hmac import compare_digest
-from typing import Protocol
 
 import trio
 
-from usenetfs.errors import ConnectionLostError, DiskFullError, LocalStorageError
+from usenetfs.errors import ConnectionLostError
 from usenetfs.nntp.grammar import BLOCK_CODES, Verb
 from usenetfs.nntp.server import (
     ArticleReceived,
@@ -28,25 +26,14 @@ from usenetfs.nntp.server import (
     CommandReceived,
     Event,
     ServerProtocol,
+    ServerState,
 )
-from usenetfs.nntpd.counters import ServerCounters
-from usenetfs.nntpd.faults import CONNECT, POSTED, Action, Fault, FaultDecider
-from usenetfs.nntpd.posting import (
-    Filing,
-    RefusedPostError,
-    examine,
-    new_message_id,
-    renamed,
-)
-from usenetfs.nntpd.settings import NntpdSettings
-from usenetfs.nntpd.spool import Piece, Spool, StoredArticle
-
-RECEIVE = 1 << 20
-"""Octets received at a time."""
-QUEUED_REPLIES = 32
-"""Replies decided and not sent; a client that asks faster than it reads waits."""
-PIECE = 64 * 1024
-"""Octets of a slow block sent at a time."""
+from usenetfs.nntpd.faults import CONNECT, Action, Fault
+from usenetfs.nntpd.replies import Reply, ReplyQueue
+from usenetfs.nntpd.retrieval import Answer, Reader
+from usenetfs.nntpd.shared import Shared
+from usenetfs.nntpd.taking import Taker
+from usenetfs.nntpd.wire import Wire
 
 GREETING = "usenetfs nntpd ready"
 OPEN_TO_ALL = frozenset(
@@ -56,297 +43,209 @@ OPEN_TO_ALL = frozenset(
         Verb.AUTHINFO_USER,
         Verb.AUTHINFO_PASS,
         Verb.STARTTLS,
+        Verb.DATE,
         Verb.QUIT,
     }
 )
-
-
-class EndSessionError(Exception):
-    """The session is over, without another word."""
-
-
-class ByteStream(Protocol):
-    """What a session needs of a stream; trio's have it."""
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None: ...
-    async def receive_some(self, max_bytes: int | None = None) -> bytes: ...
-    async def aclose(self) -> None: ...
-
-
-@dataclass(slots=True)
-class Reply:
-    """Octets to be sent at ``due``; ``rate``: octets a second at most; then perhaps the end."""
-
-    data: bytes
-    due: float
-    rate: float = math.inf
-    ends_session: bool = False
-
-
-@dataclass(slots=True)
-class Hidden:
-    """Articles that were taken and cannot be seen yet, or are gone: id → (from, until) times."""
-
-    until: dict[str, float] = field(default_factory=dict)
-    expires: dict[str, float] = field(default_factory=dict)
-
-    def visible(self, message_id: str, now: float) -> bool:
-        if now < self.until.get(message_id, -math.inf):
-            return False
-        return now < self.expires.get(message_id, math.inf)
-
-
-@dataclass(slots=True)
-class Shared:
-    """What the sessions of a server share."""
-
-    settings: NntpdSettings
-    spool: Spool
-    counters: ServerCounters
-    faults: FaultDecider
-    commit: Callable[[], trio.Event]
-    """Asks for a sync of the spool; the event fires when it is done."""
-    start_tls: Callable[[ByteStream], ByteStream] | None = None
-    hidden: Hidden = field(default_factory=Hidden)
+"""Commands that need no login: INN's."""
+_OVER = frozenset({ServerState.CLOSING, ServerState.CLOSED})
 
 
 class Session:
-    """See the module. :meth:`run` ends with the session."""
+    """See the module. :meth:`run` ends with the session; the caller closes the wire."""
 
-    def __init__(self, stream: ByteStream, shared: Shared) -> None:
-        self._stream = stream
+    def __init__(self, wire: Wire, shared: Shared) -> None:
+        settings = shared.settings
+        self._wire = wire
         self._shared = shared
-        self._protocol = ServerProtocol(max_article=shared.settings.max_article)
+        self._protocol = ServerProtocol(max_article=settings.max_article)
+        self._replies = ReplyQueue(wire, shared.counters, patience=settings.idle_timeout)
+        self._reader = Reader(shared)
+        self._taker = Taker(shared)
         self._user: str | None = None
-        self._logged_in = not shared.settings.users
-        self._group: str | None = None
-        self._awaited: Verb = Verb.POST
-        self._awaited_id = ""
-        self._articles = 0
-        self._end_after_articles = 0
+        self._logged_in = not settings.users
         self._arrived = 0.0
-        self._secure = False
+        self._over = False
+        self._ends_at = math.inf
+        self._ends_after = 0
+        self._ends_silently = False
 
     def __repr__(self) -> str:
         return f"<Session {self._protocol!r} logged_in={self._logged_in}>"
 
     async def run(self) -> None:
-        """Serve until the client or a fault ends it."""
-        replies_in, replies_out = trio.open_memory_channel[Reply](QUEUED_REPLIES)
+        """Serve until it is over. BrokenResourceError if the client went away, or was too slow."""
+        lost: BaseExceptionGroup[Exception] | None = None
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._send, replies_out, nursery.cancel_scope)
-                async with replies_in:
-                    await self._serve(replies_in, nursery)
-        except* (
-            EndSessionError,
-            ConnectionLostError,
-            trio.BrokenResourceError,
-            trio.ClosedResourceError,
-        ):
-            pass  # the client is gone, or must believe that we are
-        finally:
-            with trio.move_on_after(1, shield=True):
-                await self._stream.aclose()
+                nursery.start_soon(self._replies.send_all)
+                with self._replies:
+                    await self._greet()
+                    await self._serve()
+        except* (trio.BrokenResourceError, trio.TooSlowError, ConnectionLostError) as group:
+            lost = group
+        if lost is not None:
+            raise trio.BrokenResourceError(str(lost.exceptions[0])) from lost
 
-    # --- sending ---------------------------------------------------------------------------------
-
-    async def _send(
-        self, replies: trio.MemoryReceiveChannel[Reply], scope: trio.CancelScope
-    ) -> None:
-        async with replies:
-            async for reply in replies:
-                await trio.sleep_until(reply.due)
-                await self._send_reply(reply)
-                if reply.ends_session:
-                    scope.cancel()
-
-    async def _send_reply(self, reply: Reply) -> None:
-        self._shared.counters.bytes_sent += len(reply.data)
-        if math.isinf(reply.rate):
-            if reply.data:
-                await self._stream.send_all(reply.data)
-            return
-        view = memoryview(reply.data)
-        while view:
-            step = max(1, min(PIECE, int(reply.rate / 10)))
-            await self._stream.send_all(view[:step])
-            view = view[step:]
-            await trio.sleep(step / reply.rate)
-
-    # --- receiving -------------------------------------------------------------------------------
-
-    async def _serve(self, replies: trio.MemorySendChannel[Reply], nursery: trio.Nursery) -> None:
-        await self._greet(replies, nursery)
-        while True:
-            data = await self._stream.receive_some(RECEIVE)
-            self._arrived = trio.current_time()
-            self._shared.counters.bytes_received += len(data)
-            events = self._protocol.feed(data)
-            while events:
-                for event in events:
-                    await self._handle(event, replies)
-                events = self._protocol.events()
-            if not data:
+    async def _serve(self) -> None:
+        while not self._over and self._protocol.state not in _OVER:
+            idle_at = trio.current_time() + self._shared.settings.idle_timeout
+            with trio.move_on_at(min(idle_at, self._ends_at)) as patience:
+                with self._protocol.buffer() as buffer:
+                    count = await self._wire.receive_into(buffer)
+                self._arrived = trio.current_time()
+                self._shared.counters.bytes_received += count
+                events = self._protocol.received(count)
+            if patience.cancelled_caught:
+                await self._time_is_over()
                 return
+            while events:
+                await self._handle_all(events)
+                events = self._protocol.events()  # what waited for the reply to POST or IHAVE
 
-    async def _greet(self, replies: trio.MemorySendChannel[Reply], nursery: trio.Nursery) -> None:
-        settings, counters = self._shared.settings, self._shared.counters
+    async def _time_is_over(self) -> None:
         self._arrived = trio.current_time()
-        fault = self._fault(CONNECT)
-        refusal = None
-        if counters.connections > settings.max_connections:
-            refusal = (502, "Too many connections")
-        elif fault is not None:
-            refusal = await self._greeting_fault(fault, nursery)
-        if refusal is not None:
-            await self._say(replies, *refusal, ends_session=True)
-            await trio.sleep_forever()
-        code = 200 if settings.posting else 201
-        await self._say(replies, code, GREETING)
+        if not self._ends_silently and self._protocol.state not in _OVER:
+            await self._say(400, "Session time is over")
 
-    async def _greeting_fault(self, fault: Fault, nursery: trio.Nursery) -> tuple[int, str] | None:
-        rule = fault.rule
-        match fault.action:
-            case Action.TOO_MANY:
-                return 502, rule.text("text")
-            case Action.REPLY:
-                return int(rule.text("code")), rule.text("text")
-            case Action.DROP:
-                raise EndSessionError
-            case Action.STALL:
-                await trio.sleep(rule.value("seconds"))
-            case Action.END:
-                self._end_after_articles = int(rule.value("articles"))
-                if rule.value("seconds"):
-                    nursery.start_soon(self._end_later, fault, nursery.cancel_scope)
-        return None
+    # --- replying --------------------------------------------------------------------------------
 
-    async def _end_later(self, fault: Fault, scope: trio.CancelScope) -> None:
-        await trio.sleep(fault.rule.value("seconds"))
-        if not fault.rule.flag("silent"):
-            with trio.move_on_after(1):
-                await self._stream.send_all(self._protocol.reply(400, "Session time is over"))
-        scope.cancel()
+    async def _say(self, code: int, text: str, *, late: float = 0.0) -> None:
+        await self._put(Answer(self._protocol.reply(code, text), late=late))
 
-    def _fault(self, where: str, message_id: str = "") -> Fault | None:
-        fault = self._shared.faults.decide(where, message_id)
+    async def _put(self, answer: Answer) -> None:
+        due = self._arrived + self._shared.settings.latency + answer.late
+        await self._replies.put(Reply(answer.head, due, answer.part, answer.rate))
+        self._over = self._over or answer.ends_session
+
+    async def _say_fault(self, fault: Fault, verb: Verb | None = None) -> None:
+        """The code of a fault, whatever the command; where a block belongs to it, an empty one."""
+        code, text = int(fault.rule.value("code")), fault.rule.text("text")
+        if verb is not None and BLOCK_CODES.get(verb) == code:
+            await self._put(Answer(self._protocol.reply_block(code, text, b"")))
+        else:
+            await self._say(code, text)
+
+    async def _greet(self) -> None:
+        self._arrived = trio.current_time()
+        fault = self._shared.fault(CONNECT)
+        settings, late = self._shared.settings, 0.0
         if fault is not None:
-            self._shared.counters.faults[fault.action.value] += 1
-        return fault
-
-    async def _say(
-        self,
-        replies: trio.MemorySendChannel[Reply],
-        code: int,
-        text: str,
-        *,
-        ends_session: bool = False,
-        late: float = 0.0,
-    ) -> None:
-        await self._reply(
-            replies, self._protocol.reply(code, text), ends_session=ends_session, late=late
-        )
-
-    async def _reply(
-        self,
-        replies: trio.MemorySendChannel[Reply],
-        data: bytes,
-        *,
-        ends_session: bool = False,
-        late: float = 0.0,
-        rate: float = math.inf,
-    ) -> None:
-        due = self._arrived + self._shared.settings.latency + late
-        await replies.send(Reply(data, due, rate, ends_session))
+            rule = fault.rule
+            match fault.action:
+                case Action.TOO_MANY:
+                    await self._say(502, rule.text("text"))
+                    return
+                case Action.REPLY:
+                    await self._say_fault(fault)
+                    return
+                case Action.DROP:
+                    self._over = True
+                    return
+                case Action.STALL:
+                    late = rule.value("seconds")
+                case Action.END:
+                    self._ends_after = int(rule.value("articles"))
+                    self._ends_silently = rule.flag("silent")
+                    if rule.value("seconds"):
+                        self._ends_at = self._arrived + rule.value("seconds")
+        await self._say(200 if settings.posting else 201, GREETING, late=late)
 
     # --- events ----------------------------------------------------------------------------------
 
-    async def _handle(self, event: Event, replies: trio.MemorySendChannel[Reply]) -> None:
+    async def _handle_all(self, events: list[Event]) -> None:
+        for event in events:
+            if self._over:
+                return
+            await self._handle(event)
+
+    async def _handle(self, event: Event) -> None:
         match event:
             case BadCommand(code, reason):
-                await self._say(replies, code, reason)
-            case ArticleTooLarge(_, size):
-                limit = self._shared.settings.max_article
-                await self._refuse(replies, f"Article of {size} bytes exceeds limit of {limit}")
-            case ArticleReceived(_, wire):
-                await self._take_article(wire, replies)
+                self._shared.counters.commands["BAD"] += 1
+                await self._say(code, reason)
+            case ArticleTooLarge(verb, size):
+                await self._say(*self._taker.too_large(verb, size))
+            case ArticleReceived(verb, wire):
+                await self._take(verb, wire)
             case CommandReceived(verb, arguments):
                 self._shared.counters.commands[verb.value] += 1
-                await self._command(verb, arguments, replies)
+                await self._command(verb, arguments)
 
-    async def _command(
-        self, verb: Verb, arguments: tuple[str, ...], replies: trio.MemorySendChannel[Reply]
-    ) -> None:
+    async def _command(self, verb: Verb, arguments: tuple[str, ...]) -> None:
         message_id = arguments[0] if arguments and arguments[0].startswith("<") else ""
-        fault = self._fault(verb.value.partition(" ")[0], message_id)
+        fault = self._shared.fault(verb.value.partition(" ")[0], message_id)
+        if fault is not None and fault.action is Action.DROP:
+            self._over = True
+            return
+        if verb in {Verb.POST, Verb.IHAVE}:
+            self._taker.offered = message_id
+        if fault is not None and fault.action is Action.REPLY:
+            await self._say_fault(fault, verb)
+            return
         late = 0.0
-        if fault is not None:
-            rule = fault.rule
-            if fault.action is Action.DROP:
-                raise EndSessionError
-            if fault.action is Action.REPLY:
-                await self._say(replies, int(rule.text("code")), rule.text("text"))
-                return
-            if fault.action is Action.EXPIRE:
-                self._shared.hidden.expires[message_id] = trio.current_time()
-            if fault.action is Action.STALL:
-                late = rule.value("seconds")
+        if fault is not None and fault.action is Action.STALL:
+            late = fault.rule.value("seconds")
         if not self._logged_in and verb not in OPEN_TO_ALL:
-            await self._say(replies, 480, "Authentication required", late=late)
-            return
-        if verb in {Verb.ARTICLE, Verb.HEAD, Verb.BODY, Verb.STAT}:
-            await self._retrieve(verb, arguments, fault, late, replies)
-            return
-        await self._other(verb, arguments, late, replies)
+            await self._say(480, "Authentication required for command", late=late)
+        elif verb in {Verb.ARTICLE, Verb.HEAD, Verb.BODY, Verb.STAT}:
+            answer = self._reader.answer(self._protocol, verb, arguments, fault)
+            answer.late += late
+            await self._put(answer)
+            if verb is not Verb.STAT:
+                await self._count_article()
+        else:
+            await self._other(verb, arguments, late)
 
-    async def _other(
-        self,
-        verb: Verb,
-        arguments: tuple[str, ...],
-        late: float,
-        replies: trio.MemorySendChannel[Reply],
-    ) -> None:
+    async def _other(self, verb: Verb, arguments: tuple[str, ...], late: float) -> None:
         settings = self._shared.settings
         match verb:
             case Verb.CAPABILITIES:
                 block = self._protocol.reply_block(101, "Capability list:", self._capabilities())
-                await self._reply(replies, block, late=late)
+                await self._put(Answer(block, late=late))
             case Verb.MODE_READER:
-                await self._say(replies, 200 if settings.posting else 201, GREETING, late=late)
+                await self._say(200 if settings.posting else 201, GREETING, late=late)
             case Verb.DATE:
-                await self._say(replies, 111, f"{datetime.now(UTC):%Y%m%d%H%M%S}", late=late)
+                await self._say(111, f"{datetime.now(UTC):%Y%m%d%H%M%S}", late=late)
             case Verb.GROUP:
-                await self._enter_group(arguments[0], late, replies)
+                await self._say(*self._reader.enter_group(arguments[0]), late=late)
             case Verb.AUTHINFO_USER | Verb.AUTHINFO_PASS:
-                await self._say(replies, *self._log_in(verb, arguments[0]), late=late)
+                await self._say(*self._log_in(verb, arguments[0]), late=late)
             case Verb.POST | Verb.IHAVE:
-                await self._say(replies, *self._invite(verb, arguments), late=late)
+                await self._say(*self._taker.invite(verb), late=late)
             case Verb.STARTTLS:
-                await self._start_tls(replies)
+                await self._start_tls(late)
             case _:
-                await self._say(replies, 205, "Bye!", ends_session=True, late=late)
-                await trio.sleep_forever()
+                await self._say(205, "Bye!", late=late)
+
+    async def _take(self, verb: Verb, wire: bytes) -> None:
+        taken = await self._taker.take(verb, wire)
+        if taken.fault is not None and taken.fault.action is Action.REPLY:
+            await self._say_fault(taken.fault)
+        elif taken.lost:
+            self._over = True
+        else:
+            await self._say(taken.code, taken.text, late=taken.late)
+        await self._count_article()
+
+    async def _count_article(self) -> None:
+        """Count towards the end that a fault has set for this session."""
+        if self._ends_after and not self._over:
+            self._ends_after -= 1
+            if not self._ends_after:
+                self._over = True
+                await self._time_is_over()
 
     def _capabilities(self) -> bytes:
-        lines = ["VERSION 2", "IMPLEMENTATION usenetfs nntpd", "READER", "IHAVE"]
-        if self._shared.settings.posting:
-            lines.append("POST")
+        settings = self._shared.settings
+        lines = ["VERSION 2", "IMPLEMENTATION usenetfs nntpd", "READER"]
+        if settings.posting:
+            lines += ["POST", "IHAVE"]
         if not self._logged_in:
             lines.append("AUTHINFO USER")
-        if self._shared.start_tls is not None and not self._secure:
+        if self._shared.tls is not None and not self._wire.secure:
             lines.append("STARTTLS")
         return "".join(f"{line}\r\n" for line in lines).encode("ascii")
-
-    async def _enter_group(
-        self, name: str, late: float, replies: trio.MemorySendChannel[Reply]
-    ) -> None:
-        if name not in self._shared.settings.groups:
-            await self._say(replies, 411, f"No such group {name}", late=late)
-            return
-        self._group = name
-        count = self._shared.spool.count(name)
-        await self._say(replies, 211, f"{count} 1 {count} {name}", late=late)
 
     def _log_in(self, verb: Verb, word: str) -> tuple[int, str]:
         if self._logged_in:
@@ -355,194 +254,23 @@ class Session:
             self._user = word
             return 381, "Enter password"
         if self._user is None:
-            return 482, "AUTHINFO USER required first"
-        expected = self._shared.settings.users.get(self._user, "")
-        right = compare_digest(expected.encode(), word.encode("utf-8", "surrogateescape"))
-        self._logged_in = right and self._user in self._shared.settings.users
+            return 482, "Authentication commands issued out of sequence"
+        users = self._shared.settings.users
+        expected = users.get(self._user, "").encode("utf-8", "surrogateescape")
+        right = compare_digest(expected, word.encode("utf-8", "surrogateescape"))
+        self._logged_in = right and self._user in users
         self._user = None
         if self._logged_in:
             return 281, "Authentication succeeded"
         return 481, "Authentication failed"
 
-    async def _start_tls(self, replies: trio.MemorySendChannel[Reply]) -> None:
-        if self._shared.start_tls is None or self._secure:
-            await self._say(replies, 580, "TLS is not to be had")
+    async def _start_tls(self, late: float) -> None:
+        if self._shared.tls is None or self._wire.secure:
+            code = 502 if self._wire.secure else 580
+            await self._say(code, "TLS cannot be negotiated", late=late)
             return
-        # Nothing may be pipelined around it, so it can be sent at once and in person.
-        await self._stream.send_all(self._protocol.reply(382, "Begin TLS negotiation now"))
-        self._stream = self._shared.start_tls(self._stream)
-        self._secure = True
-        self._protocol = ServerProtocol(max_article=self._shared.settings.max_article)
-
-    # --- reading articles ------------------------------------------------------------------------
-
-    async def _retrieve(
-        self,
-        verb: Verb,
-        arguments: tuple[str, ...],
-        fault: Fault | None,
-        late: float,
-        replies: trio.MemorySendChannel[Reply],
-    ) -> None:
-        if not arguments:
-            code = 412 if self._group is None else 420
-            await self._say(replies, code, "No article selected", late=late)
-            return
-        found = self._find(arguments[0])
-        if found is None:
-            numbered = not arguments[0].startswith("<")
-            code = (412 if self._group is None else 423) if numbered else 430
-            await self._say(replies, code, "No such article", late=late)
-            return
-        number, message_id, article = found
-        text = f"{number} {message_id}"
-        if verb is Verb.STAT:
-            await self._say(replies, 223, text, late=late)
-            return
-        if fault is not None and fault.action is Action.WRONG_ARTICLE:
-            article = self._shared.spool.any_other(message_id) or article
-        reply = self._protocol.reply_block(
-            BLOCK_CODES[verb], text, _part(article, verb), stuffed=True
-        )
-        await self._send_block(reply, fault, late, replies)
-
-    def _find(self, wanted: str) -> tuple[int, str, StoredArticle] | None:
-        if wanted.startswith("<"):
-            if not self._shared.hidden.visible(wanted, trio.current_time()):
-                return None
-            article = self._shared.spool.find(wanted)
-            return None if article is None else (0, wanted, article)
-        if self._group is None:
-            return None
-        numbered = self._shared.spool.by_number(self._group, int(wanted))
-        return None if numbered is None else (int(wanted), *numbered)
-
-    async def _send_block(
-        self,
-        reply: bytes,
-        fault: Fault | None,
-        late: float,
-        replies: trio.MemorySendChannel[Reply],
-    ) -> None:
-        """Send a status line with its block, as the fault will have it."""
-        if fault is None:
-            await self._reply(replies, reply, late=late)
-            return
-        rule = fault.rule
-        start = reply.index(b"\r\n") + 2
-        match fault.action:
-            case Action.DROP_BODY:
-                cut = reply[: start + int(rule.value("after"))]
-                await self._reply(replies, cut, ends_session=True, late=late)
-                await trio.sleep_forever()
-            case Action.TRUNCATE:
-                kept = reply[:-5][: start + int(rule.value("after"))]
-                await self._reply(replies, kept + b"\r\n.\r\n", late=late)
-            case Action.CORRUPT:
-                await self._reply(replies, _corrupted(reply, start, fault), late=late)
-            case Action.DRIP:
-                await self._reply(replies, reply, late=late, rate=rule.value("rate"))
-            case _:
-                await self._reply(replies, reply, late=late)
-
-    # --- taking articles -------------------------------------------------------------------------
-
-    def _invite(self, verb: Verb, arguments: tuple[str, ...]) -> tuple[int, str]:
-        settings, spool = self._shared.settings, self._shared.spool
-        if verb is Verb.POST:
-            if not settings.posting:
-                return 440, "Posting not allowed"
-            self._awaited, self._awaited_id = verb, ""
-            return 340, "Ok, recommended ID " + new_message_id()
-        if arguments[0] in spool:
-            return 435, "Duplicate"
-        self._awaited, self._awaited_id = verb, arguments[0]
-        return 335, "Send it"
-
-    async def _refuse(self, replies: trio.MemorySendChannel[Reply], reason: str) -> None:
-        code = 441 if self._awaited is Verb.POST else 437
-        await self._say(replies, code, reason)
-
-    async def _take_article(self, wire: bytes, replies: trio.MemorySendChannel[Reply]) -> None:
-        try:
-            filing = examine(wire, self._shared.settings.groups, datetime.now(UTC))
-            if self._awaited is Verb.IHAVE and filing.message_id != self._awaited_id:
-                raise RefusedPostError("Message-ID is not the one that was offered")
-            if filing.message_id in self._shared.spool:
-                raise RefusedPostError("435 Duplicate")
-        except RefusedPostError as refusal:
-            await self._refuse(replies, refusal.reason)
-            return
-        fault = self._fault(POSTED, filing.message_id)
-        if fault is not None and fault.action is Action.DROP:
-            raise EndSessionError
-        if fault is not None and fault.action is Action.DUPLICATE:
-            await self._refuse(replies, "435 Duplicate")
-            return
-        if fault is not None and fault.action is Action.REPLY:
-            await self._say(replies, int(fault.rule.text("code")), fault.rule.text("text"))
-            return
-        await self._file(filing, fault, replies)
-
-    async def _file(
-        self, filing: Filing, fault: Fault | None, replies: trio.MemorySendChannel[Reply]
-    ) -> None:
-        told, late, discard = filing.message_id, 0.0, False
-        if fault is not None:
-            rule, now = fault.rule, trio.current_time()
-            match fault.action:
-                case Action.DISCARD:
-                    discard = True
-                case Action.HIDE:
-                    self._shared.hidden.until[told] = now + rule.value("seconds")
-                case Action.EXPIRE:
-                    self._shared.hidden.expires[told] = now + rule.value("seconds")
-                case Action.STALL:
-                    late = rule.value("seconds")
-                case Action.REWRITE_ID:
-                    filing = renamed(filing, new_message_id())
-                    told = filing.message_id if rule.flag("tell") else told
-        if not discard and not await self._store(filing, replies):
-            return
-        if fault is not None and fault.action is Action.LOSE_REPLY:
-            raise EndSessionError
-        code = 240 if self._awaited is Verb.POST else 235
-        self._articles += 1
-        last = self._articles == self._end_after_articles
-        await self._say(replies, code, f"Article received {told}", late=late, ends_session=last)
-        if last:
-            await trio.sleep_forever()
-
-    async def _store(self, filing: Filing, replies: trio.MemorySendChannel[Reply]) -> bool:
-        try:
-            body: list[Piece] = [filing.body, b".\r\n"]
-            self._shared.spool.append(filing.message_id, filing.groups, filing.head, body)
-            if self._shared.settings.durable:
-                await self._shared.commit().wait()
-        except (DiskFullError, LocalStorageError) as error:
-            code = 441 if self._awaited is Verb.POST else 436
-            await self._say(replies, code, f"436 Cannot store the article: {error.message}")
-            return False
-        self._shared.counters.articles_stored += 1
-        return True
-
-
-def _part(article: StoredArticle, verb: Verb) -> bytes:
-    """The stored octets that answer a command, without the terminator."""
-    if verb is Verb.BODY:
-        return article.read(article.head_length, article.length - 3)
-    if verb is Verb.HEAD:
-        return article.read(0, article.head_length - 2)
-    return article.read(0, article.length - 3)
-
-
-def _corrupted(reply: bytes, start: int, fault: Fault) -> bytes:
-    """Some octets of the block's middle altered; line ends, lengths and escapes left alone."""
-    damaged = bytearray(reply)
-    low = start + (len(reply) - start) // 4
-    high = max(low + 1, len(reply) - 200)
-    for _ in range(int(fault.rule.value("octets"))):
-        place = fault.random.randrange(low, high)
-        if damaged[place] not in b"\r\n.=":
-            damaged[place] = 65 + (damaged[place] + 1) % 26
-    return bytes(damaged)
+        await self._say(382, "Begin TLS negotiation now", late=late)
+        await self._replies.drained()
+        self._user = None  # RFC 4642 §2.2.2: what was learnt in plain text is forgotten
+        with trio.fail_after(self._shared.settings.idle_timeout):
+            await self._wire.start_tls(self._shared.tls)

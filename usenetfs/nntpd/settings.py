@@ -7,6 +7,7 @@ from pathlib import Path
 
 from usenetfs.errors import ConfigurationError
 from usenetfs.nntpd.faults import FaultPlan
+from usenetfs.nntpd.spool import DEFAULT_SEGMENT_SIZE
 
 DEFAULT_GROUPS = ("alt.binaries.test", "alt.binaries.misc", "alt.test", "misc.test")
 MAX_ARTICLE = 1_000_000
@@ -37,6 +38,10 @@ class NntpdSettings:
     """Acknowledge an article only once it survives the loss of power."""
     posting: bool = True
     faults: FaultPlan = field(default_factory=FaultPlan)
+    idle_timeout: float = 600.0
+    """Seconds without a command, or in which a reply is not taken, that end a session."""
+    segment_size: int = DEFAULT_SEGMENT_SIZE
+    """Octets of a file of the spool."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 1 << 16:
@@ -45,5 +50,7 @@ class NntpdSettings:
             raise ConfigurationError("TLS needs a certificate and its key")
         if self.latency < 0 or self.max_article < 1 or self.max_connections < 1:
             raise ConfigurationError("latency and limits of the server must be positive")
+        if self.idle_timeout <= 0 or self.segment_size < 1:
+            raise ConfigurationError("idle timeout and segment size must be positive")
         if not self.groups:
             raise ConfigurationError("a news server needs a newsgroup")

@@ -3,9 +3,9 @@
 Owns the spool directory: a lock file, and segment files ``00000001.seg``, … to which records are
 only ever appended. Invariants: ``append`` returns after the whole record has been handed to the
 kernel, so that an article acknowledged after it survives the death of the process; after
-``sync`` (or a ``synced`` mark at or past it) it survives the loss of power too; a record that is
+``take_unsynced().sync()`` it survives the loss of power too; a record that is
 not whole is never served, and the torn end of the last segment is cut off at opening. Blocking,
-one thread at a time, except ``sync``. Must not know: NNTP, trio.
+one thread at a time, except ``Unsynced.sync``. Must not know: NNTP, trio.
 
 An article is kept as it goes over the wire: dot-stuffed, with CRLF line ends and the closing
 ``.CRLF``, so that serving it is one contiguous write.
@@ -69,6 +69,18 @@ class StoredArticle:
         return data
 
 
+@dataclass(frozen=True, slots=True)
+class Unsynced:
+    """Segment files with articles that only the kernel has."""
+
+    descriptors: tuple[int, ...]
+
+    def sync(self) -> None:
+        """Bring them to the disk; blocking, for a thread. OSError if the disk fails."""
+        for descriptor in self.descriptors:
+            os.fdatasync(descriptor)
+
+
 class Spool:
     """The articles of one directory; a context manager. See the module's docstring."""
 
@@ -88,10 +100,6 @@ class Spool:
         self._current = 0
         self._end = 0
         self._unsynced: set[int] = set()
-        self.appended = 0
-        """Number of ``append`` calls so far: the mark to wait for."""
-        self.synced = 0
-        """All appends up to this mark survive the loss of power."""
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = self._take_lock()
         try:
@@ -178,19 +186,11 @@ class Spool:
         self._file(name, filed, _pack(self._current, self._end + start, length, len(head)))
         self._end += start + length
         self._unsynced.add(self._current)
-        self.appended += 1
 
-    def forget(self, message_id: str) -> bool:
-        """Stop serving an article until the spool is opened again; whether it was there."""
-        return self._articles.pop(_digest(message_id), None) is not None
-
-    def sync(self) -> None:
-        """Make what was appended before the call safe from the loss of power. For a thread."""
-        mark = self.appended
+    def take_unsynced(self) -> Unsynced:
+        """What has to be synced so that all appended so far survives the loss of power."""
         pending, self._unsynced = self._unsynced, set()
-        for segment in pending:
-            os.fdatasync(self._descriptors[segment])
-        self.synced = max(self.synced, mark)
+        return Unsynced(tuple(self._descriptors[segment] for segment in pending))
 
     # --- segments
 
