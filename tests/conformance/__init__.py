@@ -1,0 +1,1 @@
+"""The conformance suite: what the embedded server and INN must both do."""
