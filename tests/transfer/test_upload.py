@@ -21,12 +21,13 @@ from tests.transfer.world import (
 )
 from usenetfs.article.wire import OutgoingArticle
 from usenetfs.errors import (
+    DiskFullError,
     DuplicateArticleError,
     NetworkError,
     PostInDoubtError,
     PostRejectedError,
 )
-from usenetfs.index.articles import ArticleState
+from usenetfs.index.articles import ArticleState, NewArticle, StagedLink
 from usenetfs.transfer.post_check import CheckTimes
 from usenetfs.types import BlockNumber, InodeId
 
@@ -390,3 +391,35 @@ async def test_a_block_written_again_before_it_is_freed_keeps_its_bytes(
             world.write(inode, 50, second)
             await trio.sleep(3)
             assert await world.read(inode, 0, BLOCK) == first[:50] + second + first[150:]
+
+
+async def test_an_error_of_the_index_loses_no_block(
+    tmp_path: Path,
+    servers: FakeServers,
+    patient_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    expect_log: ExpectLog,
+) -> None:
+    expect_log("cannot be uploaded now")
+    async with opened_world(tmp_path, servers) as world:
+        record = world.index.record_article
+        failures = 3
+
+        def fail_at_first(article: NewArticle, links: Iterable[StagedLink] = ()) -> int:
+            nonlocal failures
+            if failures:
+                failures -= 1
+                raise DiskFullError("no space left")
+            return record(article, links)
+
+        monkeypatch.setattr(world.index, "record_article", fail_at_first)
+        files = [(world.new_file(3000), os.urandom(3000)) for _ in range(30)]
+        for inode, data in files:
+            world.write(inode, 0, data)
+        async with uploading(world):
+            await world.uploader.sync()
+            await drop_caches(world)
+            for inode, data in files:
+                assert await world.read(inode, 0, 3000) == data
+        assert world.errors
+        assert world.index.check() == []

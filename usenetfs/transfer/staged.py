@@ -430,7 +430,8 @@ class StagedBlocks:
 
     def recorded(self, claim: Claim) -> None:
         """The claim's content is in an article's committed record (or known already)."""
-        self._claims.pop(claim.key, None)
+        if self._claims.get(claim.key) is claim:
+            del self._claims[claim.key]
 
     # --- freeing ---------------------------------------------------------------------------------
 

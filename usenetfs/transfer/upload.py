@@ -184,14 +184,16 @@ class Uploader:
         async with batches, articles:
             async for batch in batches:
                 self._preparing += 1
+                full: list[Article] = []
                 with self._giving_up(batch):
-                    for article in await self._prepare(batch):
-                        await articles.send(article)
+                    await self._prepare(batch, full)
+                for article in full:  # also after an error: they hold other batches' blocks too
+                    await articles.send(article)
                 self._preparing -= 1
                 self._progress.fire()
 
-    async def _prepare(self, batch: Sequence[Claim]) -> list[Article]:
-        """Read, hash, link what is known, compress and pack the rest; returns full articles."""
+    async def _prepare(self, batch: Sequence[Claim], full: list[Article]) -> None:
+        """Read, hash, link what is known, compress and pack the rest; adds to ``full``."""
         bases = [
             b""
             if claim.whole
@@ -210,7 +212,6 @@ class Uploader:
         compressed = await trio.to_thread.run_sync(
             compress_all, contents, self._settings.codec, self._settings.level
         )
-        full: list[Article] = []
         now = trio.current_time()
         for (claim, (content, digest)), (codec, payload) in zip(fresh, compressed, strict=True):
             if self._link(claim, (content, digest)):
@@ -219,7 +220,6 @@ class Uploader:
             segment = PreparedSegment(digest, codec, len(content), view, [claim])
             self._in_flight[digest] = segment
             full += self._packer.add(segment, now)
-        return full
 
     def _drop_torn(self, claim: Claim) -> bool:
         if not self._staged.torn(claim):
