@@ -43,6 +43,9 @@ XATTR_SIZE_MAX = 65_536
 PRETENDED_FREE = 1 << 50
 """Bytes that statfs calls free: Usenet has no quota to ask for, and programs want a number."""
 
+CAPABILITY = b"security.capability"
+"""The kernel asks for it before every write, so the answer comes from memory."""
+
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR
 
 
@@ -76,6 +79,8 @@ class Operations(pyfuse3.Operations):
         self._prefetcher = prefetcher
         self._read_only = read_only
         self._handles = Handles()
+        self._capable = set(index.xattrs.having(CAPABILITY))
+        """Inodes that may have file capabilities; those not in it have none."""
 
     def __repr__(self) -> str:
         return f"<Operations {self._handles!r} {self._inodes!r}>"
@@ -212,7 +217,8 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        # The kernel asks for security.capability before every write, so this is a hot path.
+        if name == CAPABILITY and inode not in self._capable:
+            raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
         value = self._index.xattrs.get(InodeId(inode), name)
         if value is None:
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
@@ -232,6 +238,8 @@ class Operations(pyfuse3.Operations):
         with self._index.transaction():
             self._index.xattrs.set(InodeId(inode), name, bytes(value))
         self._inodes.change(changed)
+        if name == CAPABILITY:
+            self._capable.add(InodeId(inode))
 
     @guarded
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:

@@ -53,6 +53,11 @@ class XattrTable:
         self._database.write("DELETE FROM xattrs WHERE inode = ? AND name = ?", (inode, name))
         return self._database.changes() > 0
 
+    def having(self, name: bytes) -> builtins.list[InodeId]:
+        """Inodes that have the attribute. Reads the whole table: for the start of a mount."""
+        rows = self._database.rows("SELECT inode FROM xattrs WHERE name = ?", (name,))
+        return [InodeId(row[0]) for row in rows]
+
     def list(self, inode: InodeId) -> builtins.list[bytes]:
         """Names, in byte order."""
         rows = self._database.rows("SELECT name FROM xattrs WHERE inode = ?", (inode,))
