@@ -6,7 +6,7 @@ PYTHON := $(BIN)/python
 SOURCES := usenetfs tests scripts
 ARGS ?=
 
-.PHONY: help run test check lint format test-long fuzz ready clean
+.PHONY: help run test check lint format test-long fuzz bench-nntp ready clean
 
 help:              ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,8 +38,12 @@ format: ready      ## let ruff put the code in shape
 test-long: ready   ## the long campaigns that `make test` leaves out: 1 GB trees, more kills
 	@$(PYTHON) -m scripts.run_tests -m slow --timeout 1800 $(ARGS)
 
-fuzz: ready        ## the property tests with a hundred times the examples
+fuzz: ready        ## the property tests with a hundred times the examples, then the NNTP fuzzer
 	@HYPOTHESIS_PROFILE=fuzz $(PYTHON) -m scripts.run_tests -m hypothesis --timeout 0 $(ARGS)
+	$(PYTHON) -m tests.fuzz.fuzz_nntp --seconds 300
+
+bench-nntp: ready  ## speed of both NNTP roles without any network
+	@$(PYTHON) -m tests.nntp.bench_nntp $(ARGS)
 
 clean:             ## forget the virtual environment and every cache
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* *.egg-info

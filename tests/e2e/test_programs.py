@@ -97,7 +97,7 @@ def test_compileall(world: World, mount: Mount) -> None:
     program = (
         f"import sys; sys.path.insert(0, {str(target)!r}); import json; print(json.__cached__)"
     )
-    command = [sys.executable, "-I", "-B", "-c", program]
+    command = [sys.executable, "-I", "-B", "-S", "-c", program]
     assert str(target / "json" / "__pycache__") in _run(*command, cwd=mount.path)
 
 
