@@ -104,9 +104,8 @@ def test_damaged_pages(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[8192:] = os.urandom(len(content) - 8192)
     path.write_bytes(content)
-    with pytest.raises(DatabaseError, match="damaged") as caught:  # noqa: PT012
-        with reopen(path) as index:
-            index.dirents.list(ROOT_INODE, 0, 1000)
+    with pytest.raises(DatabaseError, match="damaged") as caught, reopen(path) as index:
+        index.dirents.list(ROOT_INODE, 0, 1000)
     assert "recover" in (caught.value.hint or "")
 
 

@@ -231,6 +231,22 @@ def test_cut_while_in_flight(index: Index, file: InodeId, whole: bool) -> None:
         index.staging.delete_inode(file)
 
 
+def test_shortening_a_block_disowns_what_is_in_flight(index: Index, file: InodeId) -> None:
+    generation = stage(index, file, 0)
+    article, _ = record(index, member(file, 0, generation, CONTENT))
+    with index.transaction():
+        index.blocks.set_length(file, B0, 15)
+    assert row(index, file).state is StagingState.DIRTY
+    assert index.mark_seen(article, NOW_NS) == Settled()
+    assert segment_at(index, file) is None
+
+
+def test_content_of_a_generation_that_never_was_is_refused(index: Index, file: InodeId) -> None:
+    generation = stage(index, file, 0)
+    assert record(index, member(file, 0, generation + 1, CONTENT))[1] == 0
+    assert row(index, file).state is StagingState.DIRTY
+
+
 def test_cutting_keeps_sync_waiting(index: Index, file: InodeId) -> None:
     stage(index, file, 0)
     point = index.staging.sync_point()
@@ -476,6 +492,7 @@ def test_generations_only_grow(path: Path) -> None:
             index.staging.put(StagedBlock(file, B0, 70, False, ((1, 2),), 2))
             index.staging.put(StagedBlock(file, B0, 3, True, (), 3))
         assert row(index, file).generation == 72
+        assert index.staging.next_generation() > 70
         assert row(index, file).dirtied_ns == 3
     with reopen(path) as index:
         assert index.staging.next_generation() > 72

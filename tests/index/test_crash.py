@@ -1,0 +1,143 @@
+"""kill -9 at any moment: what was committed is there, and the tables agree.
+
+A child works through random transactions and tells, after each commit, what it committed. It is
+killed at a random moment; whatever it told must be found, and nothing half done.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.index.world import (
+    BLOCK,
+    NOW_NS,
+    create,
+    make_file,
+    member,
+    record,
+    reopen,
+    stage,
+)
+from usenetfs.index.index import Index
+from usenetfs.types import ROOT_INODE, BlockNumber, InodeId
+
+CHILD = "import sys; from tests.index.test_crash import work; work(*sys.argv[1:])"
+
+
+def work(path: str, seed: str) -> None:
+    """In the child: until killed. A line on stdout for each file that was committed or deleted."""
+    rng = random.Random(seed)
+    with reopen(Path(path)) as index:
+        names = [entry.name for entry in index.dirents.list(ROOT_INODE, 0, 10_000)]
+        for step in range(1_000_000):
+            name = b"%s-%d" % (seed.encode(), step)
+            inode = make_file(index, name, size=3 * BLOCK)
+            tell(b"+" + name)
+            names.append(name)
+            _upload(index, inode, rng)
+            if rng.random() < 0.4:
+                victim = names.pop(rng.randrange(len(names)))
+                tell(b"?" + victim)
+                _delete(index, victim)
+                tell(b"-" + victim)
+            if rng.random() < 0.1:
+                index.wal_checkpoint_step()
+                index.wal_checkpoint_inline()
+
+
+def tell(line: bytes) -> None:
+    os.write(1, line + b"\n")
+
+
+def _upload(index: Index, inode: InodeId, rng: random.Random) -> None:
+    members = []
+    for block in range(3):
+        content = b"%d" % rng.randrange(50)
+        members.append(member(inode, block, stage(index, inode, block), content))
+    article, _ = record(index, *members)
+    fate = rng.random()
+    if fate < 0.8:
+        index.mark_posted(article, "one", None, NOW_NS)
+    if fate < 0.6:
+        index.mark_seen(article, NOW_NS)
+    elif fate > 0.9:
+        index.forget_article(article)
+    if rng.random() < 0.3:
+        with index.transaction():
+            index.staging.truncate(inode, BLOCK)
+            index.blocks.delete_from(inode, BlockNumber(1), 10)
+
+
+def _delete(index: Index, name: bytes) -> None:
+    inode = index.dirents.lookup(ROOT_INODE, name)
+    assert inode is not None
+    with index.transaction():
+        index.dirents.remove(ROOT_INODE, name)
+        index.staging.delete_inode(inode)
+        index.blocks.delete_from(inode, BlockNumber(0), 10)
+        index.inodes.delete(inode)
+
+
+def run_and_kill(path: Path, seed: str, lines: int) -> list[bytes]:
+    """What the child told before it was killed, somewhere after its ``lines``-th line."""
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(path), seed], stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        told = [child.stdout.readline() for _ in range(lines)]
+        child.kill()
+        told.extend(child.stdout.readlines())
+    assert child.returncode == -9
+    return [line.rstrip(b"\n") for line in told if line.endswith(b"\n")]
+
+
+def survive(path: Path, kills: int, seed: int) -> None:
+    rng = random.Random(seed)
+    create(path).close()
+    expected: set[bytes] = set()
+    allocated = 0
+    for round_number in range(kills):
+        told = run_and_kill(path, f"{seed}.{round_number}", rng.randrange(1, 120))
+        doubtful: set[bytes] = set()
+        for line in told:
+            mark, name = line[:1], line[1:]
+            if mark == b"+":
+                expected.add(name)
+            elif mark == b"?":
+                doubtful = {name}
+            else:
+                expected.discard(name)
+                doubtful.clear()
+        with reopen(path) as index:
+            assert index.check(deep=True) == []
+            there = {entry.name for entry in index.dirents.list(ROOT_INODE, 0, 100_000)}
+            assert expected - doubtful <= there
+            unknown = there - expected
+            assert len(unknown) <= 1  # committed, and killed before it was told
+            expected = there
+            number = index.articles.allocate()
+            assert number >= allocated
+            allocated = number
+            for flown in index.in_flight():
+                assert flown.id < number
+                if rng.random() < 0.5:
+                    index.forget_article(flown.id)
+                else:
+                    index.mark_seen(flown.id, NOW_NS)
+            assert index.check() == []
+
+
+def test_killed_a_few_times(path: Path) -> None:
+    survive(path, 6, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_killed_200_times(path: Path) -> None:
+    survive(path, 200, 2)
