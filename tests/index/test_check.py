@@ -18,7 +18,7 @@ from tests.index.world import (
     stage,
     upload,
 )
-from usenetfs.index import check as check_module
+from usenetfs.index import survey as survey_module
 from usenetfs.index.check import Kind
 from usenetfs.index.index import Index
 from usenetfs.types import ROOT_INODE, InodeId
@@ -168,7 +168,7 @@ def test_it_stops_when_asked(ruined: Index) -> None:
 
 
 def test_findings_are_bounded(ruined: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_module, "MAX_FINDINGS", 5)
+    monkeypatch.setattr(survey_module, "MAX_FINDINGS", 5)
     with ruined as index:
         ruin(index, *(f"INSERT INTO symlinks VALUES ({n}, x'00')" for n in range(100, 120)))
         assert len(index.check(batch=3)) == 5

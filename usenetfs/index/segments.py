@@ -76,15 +76,25 @@ class SegmentTable:
             lengths[segment] = lengths.get(segment, 0) + length
         if not per_segment:
             return
-        rows = self._database.write_many(
-            "UPDATE segments SET refs = refs - ? WHERE id = ? RETURNING id, article, refs",
-            [(count, segment) for segment, count in per_segment.items()],
+        # most segments have one block: try to delete first, count down what is left
+        gone = self._database.write_many(
+            "DELETE FROM segments WHERE id = ? AND refs <= ? RETURNING id, article",
+            per_segment.items(),
         )
-        unused = [(segment,) for segment, _article, refs in rows if refs <= 0]
-        if unused:
-            self._database.write_many("DELETE FROM segments WHERE id = ?", unused)
+        article_of: dict[SegmentId, ArticleId] = dict(gone)
+        if len(gone) < len(per_segment):
+            article_of.update(
+                self._database.write_many(
+                    "UPDATE segments SET refs = refs - ? WHERE id = ? RETURNING id, article",
+                    [
+                        (n, segment)
+                        for segment, n in per_segment.items()
+                        if segment not in article_of
+                    ],
+                )
+            )
         per_article: dict[ArticleId, list[int]] = {}
-        for segment, article, _refs in rows:
+        for segment, article in article_of.items():
             amount = per_article.setdefault(article, [0, 0])
             amount[0] -= per_segment[segment]
             amount[1] -= lengths[segment]
