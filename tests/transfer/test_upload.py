@@ -423,3 +423,19 @@ async def test_an_error_of_the_index_loses_no_block(
                 assert await world.read(inode, 0, 3000) == data
         assert world.errors
         assert world.index.check() == []
+
+
+async def test_what_is_saved_later_than_it_was_written_is_not_forgotten(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock
+) -> None:
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        early, late = world.new_file(100), world.new_file(BLOCK)
+        world.staged.write(early, 0, b"x" * 100)
+        world.staged.write(late, 0, os.urandom(BLOCK))
+        with world.index.transaction():
+            blocks = world.staged.save(late)
+        world.staged.saved(blocks)
+        await until(lambda: servers.calls["post"] == 1)
+        world.save()
+        await world.uploader.sync()
+        assert world.staged.get(early, BlockNumber(0)) is None

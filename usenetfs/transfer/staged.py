@@ -121,6 +121,8 @@ class StagedBlocks:
         self._forced = 0
         self._cursor: StagedBlock | None = None
         """The last row claimed."""
+        self._passed_over = False
+        """Whether rows before it may be claimed once they settle."""
         self.on_dirty: Callable[[], None] = lambda: None
         """Called when something may be ready for upload; the uploader waits for it."""
 
@@ -306,6 +308,8 @@ class StagedBlocks:
         for hot in blocks:
             hot.saved = True
             self._unsaved.pop(hot.key, None)
+            if self._cursor is not None and hot.dirtied_ns <= self._cursor.dirtied_ns:
+                self._passed_over = True  # saved later than what came after it
         if len(self._hot) > MAX_HOT:
             self._cool()
         self.on_dirty()
@@ -354,10 +358,12 @@ class StagedBlocks:
         """Take settled blocks for upload, oldest first. Unsaved blocks are not offered.
 
         Rows stay DIRTY until an article records them, so those claimed come up again: the search
-        goes on behind the last one claimed, and starts anew when there is nothing more.
+        goes on behind the last one claimed. It starts anew only when it passed something over that
+        may be ready by now.
         """
         claims = self._claim_behind(self._cursor, max_blocks, max_bytes)
-        if not claims and self._cursor is not None:
+        if not claims and self._passed_over:
+            self._passed_over = False
             claims = self._claim_behind(None, max_blocks, max_bytes)
         return claims
 
@@ -394,7 +400,10 @@ class StagedBlocks:
         if (row.inode, row.block) in self._claims:
             return None
         hot = self._hot.get((row.inode, row.block)) or self._warm(row)
-        return hot if hot.since and hot.saved and self._settled(hot) else None
+        if hot.since and hot.saved and self._settled(hot):
+            return hot
+        self._passed_over = True
+        return None
 
     def _settled(self, hot: HotBlock) -> bool:
         if hot.inode not in self._writers or hot.since <= self._forced:
@@ -426,6 +435,7 @@ class StagedBlocks:
         hot = self._hot.get(claim.key)
         if hot is not None:
             hot.since = claim.since
+        self._passed_over = True
         self.on_dirty()
 
     def recorded(self, claim: Claim) -> None:
@@ -448,6 +458,7 @@ class StagedBlocks:
             hot = self._hot.get((inode, number))
             if hot is not None and not hot.since:
                 hot.since = hot.generation
+        self._passed_over = True
         self.on_dirty()
 
     def free(self, keys: Iterable[Key]) -> None:
