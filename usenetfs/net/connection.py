@@ -288,19 +288,23 @@ class Connection:
 
     # --- serving ------------------------------------------------------------------------------
 
-    def submit(self, request: Request) -> None:
-        """Send a request's command. Only when READY, and as the protocol's rules allow."""
-        now = trio.current_time()
-        if request.verb is Verb.POST:
-            command = self._protocol.request(Verb.POST, tag=request)
-        else:
-            command = self._protocol.request(request.verb, request.message_id, tag=request)
+    def take(self, request: Request, now: float) -> None:
+        """Own a request from now on. The pool decides with this; :meth:`send` follows."""
         if not self.inflight and not self.checking:
-            self.head_since = now
-            self._probe_sent = now
+            self.head_since = self._probe_sent = now
         request.connection = self.number
         self.inflight.append(request)
         self.last_used = now
+        self.draining = False
+
+    def send(self, request: Request) -> None:
+        """Send the command of a request just taken. LocalProtocolError: it is not owned then."""
+        arguments = () if request.verb is Verb.POST else (request.message_id,)
+        try:
+            command = self._protocol.request(request.verb, *arguments, tag=request)
+        except UsenetfsError:
+            self.inflight.remove(request)
+            raise
         self._transmit(command)
 
     def check(self) -> None:
@@ -451,6 +455,11 @@ class Connection:
             self.interval.add(now - self.head_since)
         self._on_reply(self, request, response)
         self.head_since = self.last_used = now
+        if request.committed and not request.sent:
+            # Refused while we were still sending. The caller has the refusal and may reuse the
+            # article's memory, so what is left of it must not be sent.
+            self.end(ConnectionLostError("the article was refused while it was being sent"))
+            self.close_now()
 
     def _take_check(self, response: Response, now: float) -> None:
         self.checking = False

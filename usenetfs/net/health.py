@@ -126,14 +126,13 @@ class CircuitBreaker:
         self._opened = 0
         self.retry_at = 0.0
 
-    def failed(self, now: float, *, fatal: bool = False, retry_after: float | None = None) -> None:
+    def failed(self, now: float, *, fatal: bool = False) -> None:
         """A dial failed. ``fatal``: dialling again soon makes no sense."""
         self.failures += 1
         if self.state is BreakerState.CLOSED and not fatal and self.failures < self.threshold:
-            self.retry_at = now + min(retry_after or 0.0, self.max_delay)
+            self.retry_at = now + self.failures * self.first_delay / 4
             return
         delay = min(self.first_delay * 2.0 ** min(self._opened, 16), self.max_delay)
-        delay = max(delay, min(retry_after or 0.0, self.max_delay))
         if fatal:
             delay = self.max_delay
         delay = min(self.max_delay, delay * (1 + self.rng.uniform(-self.jitter, self.jitter)))

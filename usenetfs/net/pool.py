@@ -1,26 +1,22 @@
-"""The connections to one server, and who may use which.
+"""All connections to one server: their tasks, and what happens to requests.
 
-All decisions are made by :meth:`Pool._decide`, a synchronous function over the pool's state: it
-gives waiting requests to connections and returns how many connections to dial and which to close.
-Whatever happens (a request comes, a reply comes, a dial ends, a second passes) changes a fact and
-calls it. I/O happens afterwards, in the tasks of the connections.
+Owns: the tasks (one timer, and one for each connection: dial, serve, report), what is measured of
+the server, and what becomes of requests whose connection ended. Everything that has to be *decided*
+is decided in :mod:`usenetfs.net.pool_state`; whatever happens here (a request comes, its caller
+goes, replies arrive, a dial ends, a session ends, time passes) changes a fact and calls
+:meth:`Pool.update`, which asks for a plan and carries it out without waiting, so that nothing can
+come between.
 
-Invariants:
-
-- dialling, ready and closing connections together are never more than the limit;
-- a POST gets a connection of its own; everything else is pipelined as deep as the connection says;
-- background work (all but waiting readers) never holds the last ``reserved`` connections;
-- every request ends: answered, failed with the server's reason, or handed back when the server is
-  given up. Requests wait in a queue only while a connection exists or may be dialled.
-
-A refusal for too many connections lowers the limit to what is open; it rises again by one every
-:data:`LIMIT_RECOVERY` seconds.
+Every request ends: answered, failed with the server's reason, or failed because the client stops.
+Must not know: other servers, what an article means.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 
@@ -36,7 +32,7 @@ from usenetfs.errors import (
 )
 from usenetfs.net.connection import Connection, ConnectionState, Request, Traits
 from usenetfs.net.health import BreakerState, CircuitBreaker, Health
-from usenetfs.net.lanes import LaneQueue
+from usenetfs.net.pool_state import BUSY_TICK, PoolState
 from usenetfs.net.settings import ServerSettings
 from usenetfs.net.stream import Dialer, NetworkDialer
 from usenetfs.nntp.client import Response
@@ -44,18 +40,11 @@ from usenetfs.nntp.grammar import Verb
 
 log = logging.getLogger("usenetfs.net")
 
-TICK = 1.0
-"""Seconds between two looks at what time brings (idle checks, timeouts, probes)."""
-
-MAX_LOST = 3
-"""Connections that may end under a request before it fails."""
-
-MAX_FAILURES = 3
-"""Server errors in a row after which a connection is replaced (R10)."""
-
-LIMIT_RECOVERY = 300.0
-
-FATAL = (AuthenticationError, TlsError, QuotaError)
+MAX_LOST: Final = 2
+"""A request whose connection ended under it more often than this fails."""
+STALE_AFTER: Final = 5.0
+"""Seconds of silence after which a session that ends was probably gone before it was used."""
+FATAL: Final = (AuthenticationError, TlsError, QuotaError)
 """Dialling again soon would not help."""
 
 
@@ -75,6 +64,10 @@ class ServerStatus:
     last_error: str | None
     bytes_up: int
     bytes_down: int
+    requests: dict[str, int] = field(default_factory=dict)
+    """Answered, by verb."""
+    retries: dict[str, int] = field(default_factory=dict)
+    """Sent again on another connection, by ``error_code``."""
 
 
 class Pool:
@@ -86,22 +79,23 @@ class Pool:
         self.breaker = CircuitBreaker()
         self.last_error: UsenetfsError | None = None
         self.errors = 0
+        self.requests: Counter[str] = Counter()
+        self.retries: Counter[str] = Counter()
         self._dialer = dialer if dialer is not None else NetworkDialer()
         self._traits = Traits()
-        self._queue: LaneQueue[Request] = LaneQueue()
-        self._connections: dict[int, Connection] = {}
-        self._last_number = 0
-        self._limit = settings.connections
-        self._limited_at = 0.0
+        self._state = PoolState(settings, self.breaker, self._new_connection)
         self._nursery: trio.Nursery | None = None
+        self._stopped = False
+        self._kick = trio.Event()
+        self._timer_at = 0.0
         self._bytes_up = self._bytes_down = 0
 
     def __repr__(self) -> str:
-        states = [connection.state for connection in self._connections.values()]
-        counts = {state.value: states.count(state) for state in ConnectionState if state in states}
+        states = Counter(c.state for c in self._connections.values())
+        counts = ", ".join(f"{states[state]} {state.value}" for state in ConnectionState)
         return (
-            f"<Pool {self.settings.name} {counts or 'empty'} limit={self._limit} "
-            f"waiting={len(self._queue)} breaker={self.breaker.state.value}>"
+            f"<Pool {self.name}: {counts}, limit {self.limit}, {len(self._state.queue)} waiting, "
+            f"breaker {self.breaker.state.value}>"
         )
 
     @property
@@ -111,43 +105,49 @@ class Pool:
     @property
     def limit(self) -> int:
         """Connections allowed now."""
-        return self._limit
+        return self._state.limit
 
     @property
-    def available(self) -> bool:
-        """Whether a request made now has a chance."""
-        return (
-            any(c.state is ConnectionState.READY for c in self._connections.values())
-            or self.breaker.state is not BreakerState.OPEN
-            or trio.current_time() >= self.breaker.retry_at
-        )
+    def standing(self) -> int:
+        """0: a request made now is served; 1: it waits for a probe; 2: it has no chance."""
+        if self.breaker.state is BreakerState.CLOSED or self._state.ready():
+            return 0
+        due = trio.current_time() >= self.breaker.retry_at
+        return 1 if due or self.breaker.state is BreakerState.HALF_OPEN else 2
+
+    @property
+    def _connections(self) -> dict[int, Connection]:
+        return self._state.connections
 
     def expected_time(self) -> float:
         """What choosing among servers goes by; see ``Health.expected_time``."""
         owed = sum(len(connection.inflight) for connection in self._connections.values())
-        return self.health.expected_time(trio.current_time(), len(self._queue) + owed, self._limit)
+        ahead = len(self._state.queue) + owed
+        return self.health.expected_time(trio.current_time(), ahead, self.limit)
 
     def status(self) -> ServerStatus:
         """A snapshot, from memory."""
-        ready = [c for c in self._connections.values() if c.state is ConnectionState.READY]
+        ready = self._state.ready()
         return ServerStatus(
             name=self.name,
             state=self._state_word(bool(ready)),
             health=self.health.score(trio.current_time()),
             open=len(ready),
             busy=sum(not connection.idle for connection in ready),
-            limit=self._limit,
-            waiting=len(self._queue),
+            limit=self.limit,
+            waiting=len(self._state.queue),
             latency=self.health.latency.value,
             errors=self.errors,
             last_error=None if self.last_error is None else self.last_error.message,
             bytes_up=self._bytes_up + sum(c.bytes_up for c in self._connections.values()),
             bytes_down=self._bytes_down + sum(c.bytes_down for c in self._connections.values()),
+            requests=dict(self.requests),
+            retries=dict(self.retries),
         )
 
     def _state_word(self, ready: bool) -> str:
         if self.breaker.state is not BreakerState.CLOSED:
-            return "down"
+            return "degraded" if ready else "down"
         if not ready:
             return "idle" if self.last_error is None else "unknown"
         return "healthy" if self.health.score(trio.current_time()) > 0.5 else "degraded"
@@ -159,12 +159,13 @@ class Pool:
 
         A caller that is cancelled leaves nothing behind that matters: its reply is thrown away.
         """
-        if not self.available:
-            await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._stopped or self.standing == 2:
+            await trio.lowlevel.cancel_shielded_checkpoint()
             raise self._unavailable()
         request.queued_at = trio.current_time()
-        self._queue.push(request)
-        self._act()
+        self._state.queue.push(request)
+        self.update()
         try:
             await request.done.wait()
         except trio.Cancelled:
@@ -176,16 +177,19 @@ class Pool:
         return request.response
 
     def _abandon(self, request: Request) -> None:
-        if self._queue.remove(request):
-            return
-        for connection in self._connections.values():
-            if request in connection.inflight:
+        request.abandoned = True
+        if not self._state.queue.remove(request):
+            connection = self._connections.get(request.connection)
+            if connection is not None and request in connection.inflight:
                 connection.abandon(request)
+        self.update()
 
     def _unavailable(self) -> UsenetfsError:
-        wait = max(0.0, self.breaker.retry_at - trio.current_time())
+        if self._stopped:
+            return ConnectionLostError("the news client has stopped", server=self.name)
         if self.last_error is None:
             return ConnectError(f"{self.name} is not reachable", server=self.name)
+        wait = max(0.0, self.breaker.retry_at - trio.current_time())
         error = type(self.last_error)(
             f"{self.last_error.message} (tried again in {wait:.0f} s)",
             hint=self.last_error.hint,
@@ -198,151 +202,92 @@ class Pool:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the connections until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            task_status.started()
-            try:
-                while True:
-                    self._act()
-                    await trio.sleep(TICK)
-                    self._pass_time()
-            finally:
-                self._nursery = None
-                self._fail_waiting(ConnectionLostError("the news client is closing"))
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                task_status.started()
+                await self._watch_time()
+        finally:
+            self._nursery = None
+            self._stopped = True
+            stopped = self._unavailable()
+            for request in self._state.queue.drain():
+                request.fail(stopped)
 
-    def _act(self) -> None:
-        """Decide, and start what was decided."""
+    async def _watch_time(self) -> None:
+        while True:
+            self.update()
+            self._kick = trio.Event()
+            self._timer_at = self._state.next_look(trio.current_time())
+            with trio.move_on_at(self._timer_at):
+                await self._kick.wait()
+
+    def update(self) -> None:
+        """Decide, and do what was decided. Never waits."""
         if self._nursery is None:
             return
-        for connection in self._decide(trio.current_time()):
+        now = trio.current_time()
+        plan = self._state.decide(now)
+        for connection, error in plan.end:
+            connection.end(error)
+        for connection, request in plan.send:
+            try:
+                connection.send(request)
+            except UsenetfsError as error:
+                request.fail(error)
+        for connection in plan.check:
+            connection.check()
+        for connection in plan.dial:
             self._nursery.start_soon(self._live, connection)
+        if plan.hopeless:
+            self._fail(plan.hopeless, self._unavailable())
+        if self._timer_at > now + BUSY_TICK and (plan.send or plan.dial or self._state.queue):
+            self._kick.set()
 
-    # --- the decision ----------------------------------------------------------------------------
+    def _fail(self, requests: list[Request], error: UsenetfsError) -> None:
+        for request in requests:
+            request.fail(error)
 
-    def _decide(self, now: float) -> list[Connection]:
-        """Give requests to connections; returns new connections, to be dialled."""
-        while (request := self._queue.pop(now, lambda r: self._place(r) is not None)) is not None:
-            connection = self._place(request)
-            assert connection is not None
-            connection.draining = False
-            connection.submit(request)
-        self._make_way_for_posts()
-        return [self._new_connection() for _ in range(self._dials_wanted(now))]
-
-    def _place(self, request: Request) -> Connection | None:
-        """The connection that should take the request now."""
-        ready = [c for c in self._connections.values() if c.state is ConnectionState.READY]
-        if request.background and not self._background_may_grow(ready):
-            ready = [connection for connection in ready if connection.background]
-        if request.verb is Verb.POST:
-            fitting = [connection for connection in ready if connection.idle]
-        else:
-            fitting = [
-                connection
-                for connection in ready
-                if not connection.posting
-                and not connection.draining
-                and len(connection.inflight) < connection.depth(request.verb)
-            ]
-            if request.avoid and self._limit > 1:
-                fitting = [c for c in fitting if c.number != request.avoid]
-        return min(fitting, key=lambda c: len(c.inflight), default=None)
-
-    def _background_may_grow(self, ready: list[Connection]) -> bool:
-        """Whether background work may take one more connection."""
-        used = sum(connection.background for connection in ready)
-        return used < max(1, self._limit - self.settings.reserved)
-
-    def _make_way_for_posts(self) -> None:
-        """A POST needs an idle connection: while pipelines are full, let one run dry."""
-        ready = [c for c in self._connections.values() if c.state is ConnectionState.READY]
-        waiting = sum(request.verb is Verb.POST for request in self._queue)
-        if not waiting or len(self._connections) < self._limit:
-            return
-        if any(connection.draining or connection.posting for connection in ready):
-            return
-        busiest_last = sorted(ready, key=lambda connection: len(connection.inflight))
-        if len(busiest_last) > 1 or (busiest_last and self._queue.first_lane() is not None):
-            busiest_last[0].draining = True
-
-    def _dials_wanted(self, now: float) -> int:
-        connections = self._connections.values()
-        dialling = sum(c.state is ConnectionState.DIALLING for c in connections)
-        living = dialling + sum(c.state is ConnectionState.READY for c in connections)
-        wanted = max(len(self._queue), self.settings.warm_connections - living) - dialling
-        wanted = min(wanted, self._limit - len(self._connections))
-        if wanted <= 0 or not self.breaker.may_dial(now, dialling):
-            return 0
-        return 1 if self.breaker.state is BreakerState.HALF_OPEN else wanted
-
-    def _new_connection(self) -> Connection:
-        self._last_number += 1
-        connection = Connection(
-            self._last_number,
+    def _new_connection(self, number: int) -> Connection:
+        return Connection(
+            number,
             self.settings,
             self._traits,
             dialer=self._dialer,
             on_reply=self._on_reply,
-            on_replies=self._act,
+            on_replies=self.update,
         )
-        self._connections[connection.number] = connection
-        return connection
 
     # --- what happens ----------------------------------------------------------------------------
 
-    def _pass_time(self) -> None:
-        """Idle checks, overdue replies, surplus connections, the limit's recovery."""
-        now = trio.current_time()
-        timeouts = self.settings.timeouts
-        if self._limit < self.settings.connections and now - self._limited_at >= LIMIT_RECOVERY:
-            self._limit += 1
-            self._limited_at = now
-        for connection in list(self._connections.values()):
-            if connection.state is not ConnectionState.READY:
-                continue
-            reason = connection.overdue(now)
-            if reason is not None:
-                connection.end(ConnectionLostError(f"{self.name}: {reason}", server=self.name))
-            elif (
-                connection.idle
-                and now - connection.last_used >= timeouts.idle_close
-                and (len(self._connections) > self.settings.warm_connections)
-            ):
-                connection.end(None)
-            elif connection.idle and now - connection.last_heard >= timeouts.idle_check:
-                connection.check()
-
     def _on_reply(self, connection: Connection, request: Request, response: Response) -> None:
+        """One reply; :meth:`update` follows once all that came together are taken."""
         now = trio.current_time()
         if connection.round_trip.value is not None:
             self.health.latency.add(connection.round_trip.value)
-        if response.verb is Verb.BODY and response.code == 222 and connection.interval.value:
-            self.health.rate.add(response.wire_size / connection.interval.value)
-        if response.code >= 500:
-            self._count_failure(connection, now)
-        else:
+        fine = response.code < 500 and response.code not in {400, 403}
+        if response.verb is Verb.BODY and response.code == 222:
+            fine = response.crc_ok
+            if connection.interval.value:
+                self.health.rate.add(response.wire_size / connection.interval.value)
+        if fine:
             connection.failures = 0
             self.health.succeeded(now)
+        else:
+            self.errors += 1
+            connection.failures += 1
+            self.health.failed(now)
+        self.requests[request.verb.name] += 1
         if not request.abandoned:
             request.succeed(response)
 
-    def _count_failure(self, connection: Connection, now: float) -> None:
-        self.health.failed(now)
-        self.errors += 1
-        connection.failures += 1
-        if connection.failures > MAX_FAILURES:
-            connection.end(
-                ConnectionLostError(
-                    f"{self.name}: {connection.failures} failures in a row", server=self.name
-                )
-            )
-
     async def _live(self, connection: Connection) -> None:
         """One connection from dialling to its end."""
+        error: UsenetfsError | None = ConnectionLostError("the news client has stopped")
         try:
             error = await self._open(connection)
             if error is None:
-                self._act()
+                self.update()
                 error = await connection.serve()
         finally:
             connection.state = ConnectionState.CLOSING
@@ -350,8 +295,8 @@ class Pool:
             del self._connections[connection.number]
             self._bytes_up += connection.bytes_up
             self._bytes_down += connection.bytes_down
-        self._bury(connection, error)
-        self._act()
+            self._settle_owed(connection, error)
+        self.update()
 
     async def _open(self, connection: Connection) -> UsenetfsError | None:
         """Dial; the error if that failed."""
@@ -374,46 +319,57 @@ class Pool:
 
     def _dial_failed(self, error: UsenetfsError) -> None:
         now = trio.current_time()
-        ready = sum(c.state is ConnectionState.READY for c in self._connections.values())
-        if isinstance(error, TooManyConnectionsError) and ready:
-            log.info("%s allows %d connections now: %s", self.name, ready, error)
-            self._limit, self._limited_at = ready, now
+        if isinstance(error, TooManyConnectionsError):
+            # Those that are being dialled meanwhile may have been let in; each that has not been
+            # comes by here.
+            allowed = len(self._state.ready()) + self._state.dialling() - 1
+        elif isinstance(error, AuthenticationError):
+            # Who is logged in already and is refused once more has too many, whatever the words.
+            allowed = len(self._state.ready())
+        else:
+            allowed = 0
+        if allowed:
+            self._state.lower_limit(now, allowed)
+            log.info("%s allows %d connections now: %s", self.name, allowed, error)
             return
+        was = self.breaker.state
         self._note(error)
         self.health.failed(now)
-        self.breaker.failed(now, fatal=isinstance(error, FATAL), retry_after=error.retry_after)
+        self.breaker.failed(now, fatal=isinstance(error, FATAL))
+        if was is BreakerState.CLOSED and self.breaker.state is BreakerState.OPEN:
+            wait = self.breaker.retry_at - now
+            log.warning("%s is given up for %.0f s, then tried again: %s", self.name, wait, error)
 
-    def _bury(self, connection: Connection, error: UsenetfsError | None) -> None:
+    def _settle_owed(self, connection: Connection, error: UsenetfsError | None) -> None:
         """Decide what becomes of the requests that an ended connection owed a reply."""
-        if error is not None and connection.inflight:
+        owed = [request for request in connection.inflight if not request.abandoned]
+        connection.inflight.clear()
+        now = trio.current_time()
+        if error is not None and (owed or connection.checking):
             self._note(error)
-            self.health.failed(trio.current_time())
+            self.health.failed(now)
+            log.info("a connection to %s ended (%d replies owed): %s", self.name, len(owed), error)
         reason = error or ConnectionLostError(f"{self.name}: the connection was closed")
-        for request in reversed(connection.inflight):
-            request.lost += 1
-            if request.abandoned:
-                continue
-            if request.verb is Verb.POST and request.committed:
+        stale = connection.last_heard + STALE_AFTER < connection.head_since
+        for request in reversed(owed):
+            if request.committed:
                 request.fail(
                     PostInDoubtError(
                         f"{self.name}: the reply to an article was lost ({reason})",
                         server=self.name,
                     )
                 )
-            elif request.lost >= MAX_LOST or isinstance(error, FATAL):
+            elif request.lost >= MAX_LOST or isinstance(error, FATAL) or self._stopping:
                 request.fail(reason)
             else:
-                self._queue.push_front(request)
-        connection.inflight.clear()
-        alive = any(c.state is not ConnectionState.CLOSING for c in self._connections.values())
-        if self.breaker.state is BreakerState.OPEN and not alive:
-            self._fail_waiting(self._unavailable())
+                request.lost += not stale
+                self.retries[reason.error_code] += 1
+                self._state.queue.push_front(request)
+
+    @property
+    def _stopping(self) -> bool:
+        return self._nursery is None or self._nursery.cancel_scope.cancel_called or self._stopped
 
     def _note(self, error: UsenetfsError) -> None:
         self.errors += 1
         self.last_error = error
-        log.warning("%s: %s", self.name, error)
-
-    def _fail_waiting(self, error: UsenetfsError) -> None:
-        for request in self._queue.drain():
-            request.fail(error)

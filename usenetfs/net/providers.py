@@ -15,7 +15,7 @@ It does not know seals, retries over time, or which Message-ID belongs to what.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -120,15 +120,18 @@ class ProviderSet:
         lane: Lane,
         exclude: AbstractSet[str] = frozenset(),
         fresh: bool = False,
+        share: Hashable = None,
     ) -> FetchedBody:
         """The decoded body of an article.
 
-        ``exclude``: servers not to ask. ``fresh``: misses remembered from before do not count.
-        Raises ArticleMissingError, EncodingError, NoHealthyServersError.
+        ``exclude``: servers not to ask. ``fresh``: the article is new, so a miss means little:
+        those remembered do not count, and none is remembered. ``share``: within a lane, requests
+        of different shares (say, open files) take turns. Raises ArticleMissingError,
+        EncodingError, NoHealthyServersError.
         """
         outcome = _Outcome()
         for pool in self._candidates(message_id, exclude, outcome, fresh=fresh):
-            request = Request(Verb.BODY, message_id, lane)
+            request = Request(Verb.BODY, message_id, lane, share)
             try:
                 response = await pool.perform(request)
                 if response.code != 222:
@@ -137,7 +140,7 @@ class ProviderSet:
                     return FetchedBody(response.data, pool.name, message_id, response.wire_size)
                 raise EncodingError(f"{pool.name} sent a damaged article", server=pool.name)
             except UsenetfsError as error:
-                self._note(pool, message_id, error, outcome)
+                self._note(pool, message_id, error, outcome, remember=not fresh)
         raise outcome.error()
 
     async def stat(self, message_id: MessageId, *, lane: Lane) -> str | None:
@@ -187,7 +190,7 @@ class ProviderSet:
     def _in_order(self, pools: Sequence[Pool]) -> list[Pool]:
         return sorted(
             pools,
-            key=lambda pool: (not pool.available, pool.settings.priority, pool.expected_time()),
+            key=lambda pool: (pool.standing, pool.settings.priority, pool.expected_time()),
         )
 
     def _note(
@@ -220,7 +223,7 @@ class ProviderSet:
         NoHealthyServersError.
         """
         outcome = _Outcome()
-        refusal: PostingNotAllowedError | None = None
+        refusals: list[PostingNotAllowedError] = []
         for pool in self._in_order([pool for pool in self._pools if pool.settings.posting]):
             request = Request(Verb.POST, article.message_id, lane, article=article.wire)
             try:
@@ -232,14 +235,14 @@ class ProviderSet:
             except PostInDoubtError:
                 raise
             except PostingNotAllowedError as error:
-                refusal = error
+                refusals.append(error)
                 outcome.failed[pool.name] = error.message
             except UsenetfsError as error:
                 if not server_failed(error):
                     raise
                 outcome.failed[pool.name] = error.message
-        if refusal is not None and len(outcome.failed) == 1:
-            raise refusal
+        if refusals and len(refusals) == len(outcome.failed):
+            raise refusals[0]
         raise outcome.error(doing="post to")
 
 

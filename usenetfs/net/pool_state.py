@@ -1,0 +1,235 @@
+"""What one pool decides: which request goes where, what is dialled, checked, closed.
+
+Owns: the connections of one server, the queue of requests that wait for them, the limit (also the
+one learned from refusals) and the breaker. :meth:`PoolState.decide` is the only place where any of
+that is decided: a synchronous function of the state and the time, which returns a :class:`Plan`.
+Must not know: streams, tasks, other servers.
+
+Invariants:
+
+- connections in any state, dialling and closing ones included, never outnumber the limit (after
+  the server lowered it, none is added until they are fewer);
+- at most ``limit - reserved`` connections work for anybody but waiting readers;
+- all but a few connections may have background requests one behind the other, so that a reader
+  finds one on which at most one article is before it;
+- a POST has its connection to itself; where pipelines never run dry by themselves, one is drained
+  for it, but not before lower lanes are served, unless it has waited past its patience;
+- a request is in exactly one place: the queue, one connection's ``inflight``, or done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from usenetfs.errors import ConnectionLostError, UsenetfsError
+from usenetfs.net.connection import Connection, ConnectionState, Request
+from usenetfs.net.health import BreakerState, CircuitBreaker
+from usenetfs.net.lanes import LaneQueue
+from usenetfs.net.settings import ServerSettings
+from usenetfs.nntp.grammar import Verb
+
+MAX_CONNECTION_FAILURES: Final = 3
+"""A connection with more failures in a row is replaced (R10)."""
+AVOID_PATIENCE: Final = 5.0
+"""Seconds after which a request takes the connection it wanted to avoid."""
+LIMIT_RAISE: Final = 60.0
+"""Seconds after a refusal until one more connection is tried; doubles when that is refused."""
+LIMIT_RAISE_MAX: Final = 900.0
+LIMIT_BURST: Final = 10.0
+"""Refusals within so many seconds are one."""
+SHALLOW_SHARE: Final = 8
+"""One connection in so many takes no background request behind another."""
+BUSY_TICK: Final = 1.0
+"""Seconds between looks at the timeouts while anything is outstanding."""
+IDLE_TICK: Final = 30.0
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be done. The state has changed already as if it were."""
+
+    send: list[tuple[Connection, Request]] = field(default_factory=list)
+    dial: list[Connection] = field(default_factory=list)
+    check: list[Connection] = field(default_factory=list)
+    end: list[tuple[Connection, UsenetfsError | None]] = field(default_factory=list)
+    hopeless: list[Request] = field(default_factory=list)
+    """Nobody is there to serve them, and nobody will be soon."""
+
+
+class PoolState:
+    """See the module. ``new_connection`` makes one (in state DIALLING) from its number."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        breaker: CircuitBreaker,
+        new_connection: Callable[[int], Connection],
+    ) -> None:
+        self.settings = settings
+        self.breaker = breaker
+        self.limit = settings.connections
+        self.queue: LaneQueue[Request] = LaneQueue()
+        self.connections: dict[int, Connection] = {}
+        self._new_connection = new_connection
+        self._last_number = 0
+        self._raise_at = 0.0
+        self._raise_after = LIMIT_RAISE / 2
+        self._lowered_at = -LIMIT_RAISE
+        self._ready: list[Connection] = []
+        self._chosen: Connection | None = None
+
+    def ready(self) -> list[Connection]:
+        return [c for c in self.connections.values() if c.state is ConnectionState.READY]
+
+    def dialling(self) -> int:
+        return sum(c.state is ConnectionState.DIALLING for c in self.connections.values())
+
+    def lower_limit(self, now: float, allowed: int) -> None:
+        """The server refused one more connection than ``allowed``."""
+        self.limit = max(1, min(self.limit, allowed))
+        if now - self._lowered_at > LIMIT_BURST:
+            self._raise_after = min(2 * self._raise_after, LIMIT_RAISE_MAX)
+        self._lowered_at = now
+        self._raise_at = now + self._raise_after
+
+    def next_look(self, now: float) -> float:
+        """When time alone may change something."""
+        if self.queue or not all(c.idle for c in self.connections.values()):
+            return now + BUSY_TICK
+        timeouts = self.settings.timeouts
+        times = [now + IDLE_TICK]
+        times.extend(c.last_heard + timeouts.idle_check for c in self.connections.values())
+        if len(self.connections) > self.settings.warm_connections:
+            times.extend(c.last_used + timeouts.idle_close for c in self.connections.values())
+        if self.breaker.retry_at > now:
+            times.append(self.breaker.retry_at)
+        return max(now + 0.05, min(times))
+
+    # --- the decision -------------------------------------------------------------------------
+
+    def decide(self, now: float) -> Plan:
+        """Everything that is to be done now."""
+        plan = Plan()
+        if self.limit < self.settings.connections and now >= self._raise_at:
+            self.limit += 1
+            self._raise_at = now + LIMIT_RAISE
+        ending = self._retire(now, plan)
+        self._ready = [c for c in self.ready() if c not in ending]
+        while (request := self.queue.pop(now, lambda r: self._finds_place(r, now))) is not None:
+            assert self._chosen is not None
+            self._chosen.take(request, now)
+            plan.send.append((self._chosen, request))
+        self._settle_draining()
+        self._grow(now, plan)
+        if self.breaker.state is BreakerState.OPEN and not self._ready and not self.dialling():
+            plan.hopeless = self.queue.drain()
+        return plan
+
+    # --- connections that have to go ----------------------------------------------------------
+
+    def _retire(self, now: float, plan: Plan) -> set[Connection]:
+        timeouts = self.settings.timeouts
+        ready = self.ready()
+        surplus = len(ready) - self.settings.warm_connections
+        excess = len(self.connections) - self.limit
+        for connection in ready:
+            reason = connection.overdue(now)
+            if reason is None and connection.failures > MAX_CONNECTION_FAILURES:
+                reason = f"{connection.failures} failures in a row"
+            if reason is not None:
+                plan.end.append(
+                    (connection, ConnectionLostError(f"{self.settings.name}: {reason}"))
+                )
+            elif not connection.idle:
+                continue
+            elif excess > 0 or (surplus > 0 and now - connection.last_used >= timeouts.idle_close):
+                plan.end.append((connection, None))
+                surplus -= 1
+                excess -= 1
+            elif now - connection.last_heard >= timeouts.idle_check:
+                plan.check.append(connection)
+                connection.checking = True
+        return {connection for connection, _ in plan.end}
+
+    # --- requests to connections --------------------------------------------------------------
+
+    def _finds_place(self, request: Request, now: float) -> bool:
+        """Whether there is a connection for the request; it is ``_chosen`` then."""
+        fitting = [c for c in self._ready if self._fits(request, c)]
+        if request.avoid and now - request.queued_at < AVOID_PATIENCE and self.limit > 1:
+            fitting = [c for c in fitting if c.number != request.avoid]
+        if request.background:
+            fitting = self._fit_for_background(fitting)
+        # The first of equals, so that the last ones fall idle and can be closed.
+        self._chosen = min(fitting, key=lambda c: len(c.inflight), default=None)
+        if self._chosen is None and request.verb is Verb.POST:
+            self._drain_one(request, now)
+        return self._chosen is not None
+
+    def _fits(self, request: Request, connection: Connection) -> bool:
+        if request.verb is Verb.POST:
+            return connection.idle
+        if connection.posting or (connection.draining and request.background):
+            return False
+        return len(connection.inflight) < connection.depth(request.verb)
+
+    def _fit_for_background(self, fitting: list[Connection]) -> list[Connection]:
+        if sum(connection.background for connection in self._ready) >= self._background_limit():
+            fitting = [c for c in fitting if c.background]
+        shallow = max(1, self.limit // SHALLOW_SHARE) if self.limit > 1 else 0
+        kept = self._ready[max(1, len(self._ready) - shallow) :]
+        return [c for c in fitting if not c.inflight or c not in kept]
+
+    def _background_limit(self) -> int:
+        return max(1, self.limit - self.settings.reserved)
+
+    def _drain_one(self, request: Request, now: float) -> None:
+        """No connection is idle for this POST: let a pipeline run dry, if it may go first."""
+        first = self.queue.first_lane()
+        if first is not None and first < request.lane and not self.queue.is_overdue(request, now):
+            return
+        if any(connection.draining for connection in self._ready):
+            return
+        if len(self.connections) < self.limit and self.breaker.state is BreakerState.CLOSED:
+            return  # a new connection is quicker
+        pipelines = [c for c in self._ready if not c.posting]
+        if request.background and len(pipelines) > 1:
+            pipelines = [c for c in pipelines if c.background] or pipelines
+        shortest = min(pipelines, key=lambda c: len(c.inflight), default=None)
+        if shortest is not None:
+            shortest.draining = True
+
+    def _settle_draining(self) -> None:
+        """Nothing is kept dry for a POST that has gone."""
+        if not any(request.verb is Verb.POST for request in self.queue):
+            for connection in self._ready:
+                connection.draining = False
+
+    # --- connections that are wanted ----------------------------------------------------------
+
+    def _grow(self, now: float, plan: Plan) -> None:
+        dialling = self.dialling()
+        room = self._ceiling() - len(self.connections)
+        behind = sum(max(0, len(c.inflight) - 1) for c in self._ready)
+        warm = self.settings.warm_connections - len(self._ready)
+        wanted = max(len(self.queue) + behind, warm) - dialling
+        if self.breaker.state is not BreakerState.CLOSED and not dialling:
+            wanted = max(wanted, 1)  # the probe, whoever waits or not
+        for _ in range(min(wanted, room)):
+            if not self.breaker.may_dial(now, dialling):
+                return
+            dialling += 1
+            self._last_number += 1
+            connection = self._new_connection(self._last_number)
+            self.connections[connection.number] = connection
+            plan.dial.append(connection)
+
+    def _ceiling(self) -> int:
+        """Connections worth having: beyond the background's, one for each request of a reader."""
+        readers = sum(not request.background for request in self.queue)
+        for connection in self._ready:
+            readers += sum(not request.background for request in connection.inflight)
+        floor = max(self._background_limit(), self.settings.warm_connections)
+        return min(self.limit, floor + readers)
