@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 
 import hypothesis
@@ -26,6 +27,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default")
 )
+
+
+def pytest_configure() -> None:
+    """SIGTERM is like Ctrl-C: fixtures end their servers and mounts before the process does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
 
 _EXPECTED = pytest.StashKey[list[str]]()
 
