@@ -164,10 +164,8 @@ class Pool:
             await trio.lowlevel.cancel_shielded_checkpoint()
             raise self._unavailable()
         request.queued_at = trio.current_time()
-        must_wait = self._state.would_wait(request)
         self._state.queue.push(request)
-        if not must_wait:
-            self.update()
+        self.update()
         try:
             await request.done.wait()
         except trio.Cancelled:
