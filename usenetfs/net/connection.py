@@ -185,11 +185,10 @@ class Connection:
         bound = self._settings.max_pipeline
         if verb is not Verb.BODY or bound == 1:
             return bound
-        interval = self.interval.get(0.0)
-        if not interval:
+        if not self.interval.value:
             return min(bound, MIN_BODY_DEPTH)
-        ahead = self.round_trip.get(0.0) / interval
-        return max(min(bound, MIN_BODY_DEPTH), min(bound, 2 + int(ahead)))
+        ahead = (self.round_trip.value or 0.0) / self.interval.value
+        return min(bound, MIN_BODY_DEPTH + int(ahead))
 
     def overdue(self, now: float) -> str | None:
         """Why this connection has to be given up, if it has to."""

@@ -126,6 +126,10 @@ class LaneQueue(Generic[T]):
         """The lowest lane in which something waits."""
         return next((lane for lane, shares in self._lanes.items() if shares), None)
 
+    def has_waiting(self, lane: Lane, like: Callable[[T], bool]) -> bool:
+        """Whether the head of a share of this lane is ``like`` that."""
+        return any(like(waiting[0]) for waiting in self._lanes[lane].values())
+
     def _overdue_lanes(self, now: float) -> list[Lane]:
         """Lanes with something overdue, the one that has lost most patience first."""
         lateness = {

@@ -164,8 +164,10 @@ class Pool:
             await trio.lowlevel.cancel_shielded_checkpoint()
             raise self._unavailable()
         request.queued_at = trio.current_time()
+        must_wait = self._state.would_wait(request)
         self._state.queue.push(request)
-        self.update()
+        if not must_wait:
+            self.update()
         try:
             await request.done.wait()
         except trio.Cancelled:

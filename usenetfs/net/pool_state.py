@@ -44,6 +44,9 @@ SHALLOW_SHARE: Final = 8
 BUSY_TICK: Final = 1.0
 """Seconds between looks at the timeouts while anything is outstanding."""
 IDLE_TICK: Final = 30.0
+RETIRE_TICK: Final = BUSY_TICK / 2
+"""Seconds between looks at connections for what time may have done to them: decisions come
+thousands of times a second, and only the waiting requests matter to most."""
 
 
 @dataclass(slots=True)
@@ -77,6 +80,8 @@ class PoolState:
         self._raise_at = 0.0
         self._raise_after = LIMIT_RAISE / 2
         self._lowered_at = -LIMIT_RAISE
+        self._retire_at = 0.0
+        self._draining = False
         self._ready: list[Connection] = []
         self._chosen: Connection | None = None
 
@@ -93,6 +98,18 @@ class PoolState:
             self._raise_after = min(2 * self._raise_after, LIMIT_RAISE_MAX)
         self._lowered_at = now
         self._raise_at = now + self._raise_after
+
+    def would_wait(self, request: Request) -> bool:
+        """Whether deciding about one more request is idle: another that goes first waits already.
+
+        Every event is followed by a decision, so what waits has found no place. Only where no
+        connection can be added, and for requests that are alike in what they may use.
+        """
+        if request.avoid or len(self.connections) < self.limit:
+            return False
+        return self.queue.has_waiting(
+            request.lane, lambda other: (other.verb, other.avoid) == (request.verb, 0)
+        )
 
     def next_look(self, now: float) -> float:
         """When time alone may change something."""
@@ -115,8 +132,10 @@ class PoolState:
         if self.limit < self.settings.connections and now >= self._raise_at:
             self.limit += 1
             self._raise_at = now + LIMIT_RAISE
-        ending = self._retire(now, plan)
-        self._ready = [c for c in self.ready() if c not in ending]
+        ready = self.ready()
+        if now >= self._retire_at or any(c.failures > MAX_CONNECTION_FAILURES for c in ready):
+            ready = self._retire(ready, now, plan)
+        self._ready = ready
         while (request := self.queue.pop(now, lambda r: self._finds_place(r, now))) is not None:
             assert self._chosen is not None
             self._chosen.take(request, now)
@@ -129,9 +148,10 @@ class PoolState:
 
     # --- connections that have to go ----------------------------------------------------------
 
-    def _retire(self, now: float, plan: Plan) -> set[Connection]:
+    def _retire(self, ready: list[Connection], now: float, plan: Plan) -> list[Connection]:
+        """What time or failures have brought to ``ready``; those that stay."""
         timeouts = self.settings.timeouts
-        ready = self.ready()
+        self._retire_at = now + RETIRE_TICK
         surplus = len(ready) - self.settings.warm_connections
         excess = len(self.connections) - self.limit
         for connection in ready:
@@ -151,13 +171,19 @@ class PoolState:
             elif now - connection.last_heard >= timeouts.idle_check:
                 plan.check.append(connection)
                 connection.checking = True
-        return {connection for connection, _ in plan.end}
+        ending = [connection for connection, _ in plan.end]
+        return [connection for connection in ready if connection not in ending]
 
     # --- requests to connections --------------------------------------------------------------
 
     def _finds_place(self, request: Request, now: float) -> bool:
         """Whether there is a connection for the request; it is ``_chosen`` then."""
-        fitting = [c for c in self._ready if self._fits(request, c)]
+        if request.verb is Verb.POST:
+            fitting = [c for c in self._ready if c.idle]
+        else:
+            fitting = [c for c in self._ready if self._fits(request, c)]
+        if not fitting and request.verb is not Verb.POST:
+            return False
         if request.avoid and now - request.queued_at < AVOID_PATIENCE and self.limit > 1:
             fitting = [c for c in fitting if c.number != request.avoid]
         if request.background:
@@ -169,8 +195,7 @@ class PoolState:
         return self._chosen is not None
 
     def _fits(self, request: Request, connection: Connection) -> bool:
-        if request.verb is Verb.POST:
-            return connection.idle
+        """Whether a request that may be pipelined has room on the connection."""
         if connection.posting or (connection.draining and request.background):
             return False
         return len(connection.inflight) < connection.depth(request.verb)
@@ -199,17 +224,20 @@ class PoolState:
             pipelines = [c for c in pipelines if c.background] or pipelines
         shortest = min(pipelines, key=lambda c: len(c.inflight), default=None)
         if shortest is not None:
-            shortest.draining = True
+            shortest.draining = self._draining = True
 
     def _settle_draining(self) -> None:
         """Nothing is kept dry for a POST that has gone."""
-        if not any(request.verb is Verb.POST for request in self.queue):
+        if self._draining and not any(request.verb is Verb.POST for request in self.queue):
+            self._draining = False
             for connection in self._ready:
                 connection.draining = False
 
     # --- connections that are wanted ----------------------------------------------------------
 
     def _grow(self, now: float, plan: Plan) -> None:
+        if len(self.connections) >= self.limit:
+            return
         dialling = self.dialling()
         room = self._ceiling() - len(self.connections)
         behind = sum(max(0, len(c.inflight) - 1) for c in self._ready)

@@ -1,0 +1,218 @@
+"""Several servers together, in memory and virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.net.fakes import FakeServer, Hook, Session, article, message_id, open_server, settings
+from usenetfs.errors import (
+    ArticleMissingError,
+    DuplicateArticleError,
+    EncodingError,
+    NoHealthyServersError,
+    PostInDoubtError,
+    PostingNotAllowedError,
+    PostRejectedError,
+)
+from usenetfs.net.providers import ProviderSet
+from usenetfs.net.settings import ServerSettings
+from usenetfs.net.stream import Stream
+from usenetfs.types import Lane
+
+
+class Dialer:
+    """Each server of the set is another server in memory."""
+
+    def __init__(self, servers: dict[str, FakeServer]) -> None:
+        self.servers = servers
+
+    async def connect(self, settings: ServerSettings) -> Stream:
+        return await self.servers[settings.name].connect(settings)
+
+    async def start_tls(self, stream: Stream, settings: ServerSettings) -> Stream:
+        return await self.servers[settings.name].start_tls(stream, settings)
+
+
+@asynccontextmanager
+async def running(
+    *servers: ServerSettings,
+) -> AsyncIterator[tuple[ProviderSet, dict[str, FakeServer]]]:
+    async with open_server() as first, trio.open_nursery() as nursery:
+        fakes = {one.name: FakeServer(first._nursery) for one in servers}
+        providers = ProviderSet(servers, dialer=Dialer(fakes))
+        await nursery.start(providers.run)
+        yield providers, fakes
+        nursery.cancel_scope.cancel()
+
+
+def answering(verb: str, words: str) -> Hook:
+    async def hook(session: Session, said: str, argument: str) -> bool:
+        if said == verb:
+            session.say(words)
+        return said == verb
+
+    return hook
+
+
+async def test_the_lower_priority_number_is_asked_first(autojump_clock: MockClock) -> None:
+    async with running(settings("b", priority=1), settings("a")) as (providers, fakes):
+        fakes["a"].add(1)
+        fakes["b"].add(1)
+        for _ in range(3):
+            assert (await providers.fetch(message_id(1), lane=Lane.READER)).server == "a"
+        body = await providers.fetch(message_id(1), lane=Lane.READER, exclude={"a"})
+        assert body.server == "b"
+        assert body.data == b"data"
+
+
+@pytest.mark.parametrize("code", ["430 no", "451 taken down", "403 fault", "400 closing"])
+async def test_the_next_server_is_asked(autojump_clock: MockClock, code: str) -> None:
+    async with running(settings("a"), settings("b", priority=1)) as (providers, fakes):
+        fakes["a"].hook = answering("BODY", code)
+        fakes["b"].add(1)
+        assert (await providers.fetch(message_id(1), lane=Lane.READER)).server == "b"
+
+
+async def test_a_damaged_body_is_asked_of_the_next(autojump_clock: MockClock) -> None:
+    async with running(settings("a"), settings("b", priority=1)) as (providers, fakes):
+        fakes["a"].add(1)
+        fakes["b"].add(1)
+        good = fakes["a"].articles[message_id(1)]
+        fakes["a"].articles[message_id(1)] = good.replace(b"pcrc32=", b"pcrc32=0")[:-12] + b"0\r\n"
+        assert (await providers.fetch(message_id(1), lane=Lane.READER)).server == "b"
+        with pytest.raises(EncodingError):
+            await providers.fetch(message_id(1), lane=Lane.READER, exclude={"b"})
+
+
+async def test_missing_everywhere_is_remembered_for_a_while(autojump_clock: MockClock) -> None:
+    async with running(settings("a"), settings("b")) as (providers, fakes):
+        for _ in range(2):
+            with pytest.raises(ArticleMissingError):
+                await providers.fetch(message_id(1), lane=Lane.READER)
+        assert fakes["a"].counts["BODY"] == fakes["b"].counts["BODY"] == 1
+        fakes["a"].add(1)
+        assert (await providers.fetch(message_id(1), lane=Lane.READER, fresh=True)).server == "a"
+        await trio.sleep(601)
+        assert (await providers.fetch(message_id(1), lane=Lane.READER)).server == "a"
+
+
+async def test_a_miss_of_a_fresh_article_is_not_remembered(autojump_clock: MockClock) -> None:
+    async with running(settings("a")) as (providers, fakes):
+        with pytest.raises(ArticleMissingError):
+            await providers.fetch(message_id(1), lane=Lane.READER, fresh=True)
+        fakes["a"].add(1)
+        assert (await providers.fetch(message_id(1), lane=Lane.READER)).server == "a"
+
+
+async def test_servers_of_one_group_are_not_asked_twice(autojump_clock: MockClock) -> None:
+    async with running(
+        settings("a", storage_group="x"),
+        settings("b", storage_group="x", priority=1),
+        settings("c", priority=2),
+    ) as (providers, fakes):
+        fakes["c"].add(1)
+        assert (await providers.fetch(message_id(1), lane=Lane.READER)).server == "c"
+        assert (fakes["a"].counts["BODY"], fakes["b"].counts["BODY"]) == (1, 0)
+
+
+async def test_no_healthy_server_says_why_for_each(
+    autojump_clock: MockClock, expect_log: Callable[[str], None]
+) -> None:
+    expect_log("given up")
+    async with running(settings("a"), settings("b")) as (providers, fakes):
+        fakes["a"].reachable = False
+        fakes["b"].greeting = "502 the account is over its quota"
+        with pytest.raises(NoHealthyServersError) as caught:
+            await providers.fetch(message_id(1), lane=Lane.READER)
+        assert set(caught.value.reasons) == {"a", "b"}
+        assert "refused" in caught.value.reasons["a"]
+        assert "quota" in caught.value.reasons["b"]
+
+
+async def test_a_server_that_died_is_left_and_comes_back(
+    autojump_clock: MockClock, expect_log: Callable[[str], None]
+) -> None:
+    expect_log("given up")
+    async with running(settings("a"), settings("b", priority=1)) as (providers, fakes):
+        for number in range(200):
+            fakes["a"].add(number)
+            fakes["b"].add(number)
+        servers = []
+        for number in range(200):
+            if number == 20:
+                fakes["a"].reachable = False
+                fakes["a"].drop_all()
+            if number == 100:
+                fakes["a"].reachable = True
+            body = await providers.fetch(message_id(number), lane=Lane.READER)
+            servers.append(body.server)
+            await trio.sleep(1)
+        assert set(servers[:20]) == {"a"}
+        assert set(servers[20:100]) == {"b"}
+        assert set(servers[165:]) == {"a"}
+        assert [status.state for status in providers.statuses()] == ["healthy", "healthy"]
+
+
+async def test_stat_tells_who_has_it_on_another_connection(autojump_clock: MockClock) -> None:
+    async with running(settings("a"), settings("b")) as (providers, fakes):
+        await providers.post(article(1))
+        poster = next(name for name in fakes if fakes[name].posted)
+        server = fakes[poster]
+        server.add(1)
+        by_session: list[int] = []
+
+        async def look(session: Session, verb: str, argument: str) -> bool:
+            if verb == "STAT":
+                by_session.append(session.number)
+            return False
+
+        server.hook = look
+        assert await providers.stat(message_id(1), lane=Lane.METADATA) == poster
+        assert by_session == [2]
+        assert await providers.stat(message_id(2), lane=Lane.METADATA) is None
+
+
+async def test_posting_goes_to_the_next_server_when_one_cannot(
+    autojump_clock: MockClock, expect_log: Callable[[str], None]
+) -> None:
+    expect_log("given up")
+    async with running(
+        settings("a"),
+        settings("b", priority=1),
+        settings("c", priority=2, posting=False),
+    ) as (providers, fakes):
+        fakes["a"].reachable = False
+        result = await providers.post(article(1))
+        assert (result.server, result.message_id) == ("b", message_id(1))
+        assert providers.upload_connections == 8
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "error"),
+    [
+        ("POST", "440 no posting", PostingNotAllowedError),
+        ("POSTED", "441 435 duplicate", DuplicateArticleError),
+        ("POSTED", "441 437 too old", PostRejectedError),
+        ("POSTED", "441 no reason at all", PostRejectedError),
+        ("POSTED", "400 closing", PostInDoubtError),
+    ],
+)
+async def test_refusals_of_an_article_reach_the_caller(
+    autojump_clock: MockClock, verb: str, words: str, error: type[Exception]
+) -> None:
+    async with running(settings("a")) as (providers, fakes):
+        fakes["a"].hook = answering(verb, words)
+        with pytest.raises(error):
+            await providers.post(article(1))
+        assert fakes["a"].counts["POST"] == 1
+
+
+async def test_a_rewritten_message_id_is_told(autojump_clock: MockClock) -> None:
+    async with running(settings("a")) as (providers, fakes):
+        fakes["a"].hook = answering("POSTED", "240 <other@server.test> received")
+        assert (await providers.post(article(1))).message_id == "<other@server.test>"

@@ -1,0 +1,139 @@
+"""Real sockets on loopback: TLS that is checked, or refused; nothing left open."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trustme
+
+from tests.net.fakes import article, message_id
+from usenetfs.article.yenc import encode_body
+from usenetfs.errors import ConfigurationError, NoHealthyServersError
+from usenetfs.net.providers import ProviderSet
+from usenetfs.net.settings import ServerSettings, TlsMode
+from usenetfs.nntpd import NntpdSettings, serve
+from usenetfs.types import Lane
+
+
+class Certificates:
+    """An authority of our own and a certificate of it for localhost."""
+
+    def __init__(self, folder: Path) -> None:
+        authority = trustme.CA()
+        issued = authority.issue_cert("localhost", "127.0.0.1")
+        self.ca_file = folder / "ca.pem"
+        self.certificate = folder / "cert.pem"
+        self.key = folder / "key.pem"
+        authority.cert_pem.write_to_path(str(self.ca_file))
+        issued.cert_chain_pems[0].write_to_path(str(self.certificate))
+        issued.private_key_pem.write_to_path(str(self.key))
+        der = ssl.PEM_cert_to_DER_cert(self.certificate.read_text())
+        self.pin = hashlib.sha256(der).hexdigest()
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    return Certificates(tmp_path)
+
+
+@asynccontextmanager
+async def connected(
+    spool: Path, server: dict[str, Any], client: dict[str, Any]
+) -> AsyncIterator[ProviderSet]:
+    async with trio.open_nursery() as nursery:
+        running = await nursery.start(serve, NntpdSettings(spool=spool, **server))
+        one = ServerSettings(name="news", host="localhost", port=running.port, **client)
+        providers = ProviderSet([one])
+        await nursery.start(providers.run)
+        yield providers
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("mode", [TlsMode.IMPLICIT, TlsMode.STARTTLS, TlsMode.NONE])
+async def test_articles_go_there_and_back(
+    tmp_path: Path, certificates: Certificates, mode: TlsMode
+) -> None:
+    server: dict[str, Any] = {"users": {"me": "secret"}}
+    client: dict[str, Any] = {"tls": mode, "username": "me", "password": "secret"}
+    if mode is not TlsMode.NONE:
+        server |= {"tls_certificate": certificates.certificate, "tls_key": certificates.key}
+        server["implicit_tls"] = mode is TlsMode.IMPLICIT
+        client["ca_file"] = certificates.ca_file
+    async with connected(tmp_path / "spool", server, client) as providers:
+        with trio.fail_after(20):
+            await providers.post(_yenc_article())
+            body = await providers.fetch(message_id(1), lane=Lane.READER)
+        assert body.data == CONTENT
+        assert "secret" not in repr(providers)
+
+
+CONTENT = bytes(range(256)) * 3000
+
+
+def _yenc_article() -> Any:
+    plain = article(1)
+    headers = (
+        f"From: a <a@b.test>\r\nNewsgroups: alt.binaries.test\r\nSubject: x\r\n"
+        f"Message-ID: {plain.message_id}\r\n\r\n"
+    )
+    return type(plain)(plain.message_id, headers.encode() + encode_body(CONTENT, name="x"))
+
+
+@pytest.mark.parametrize(
+    ("trust", "works"),
+    [("ca", True), ("pin", True), ("ca and pin", True), ("nothing", False), ("wrong pin", False)],
+)
+async def test_a_certificate_is_never_taken_on_trust(
+    tmp_path: Path, certificates: Certificates, trust: str, works: bool, expect_log: Any
+) -> None:
+    expect_log("given up|session ended early")
+    server = {"tls_certificate": certificates.certificate, "tls_key": certificates.key}
+    client: dict[str, Any] = {}
+    if "ca" in trust:
+        client["ca_file"] = certificates.ca_file
+    if "pin" in trust:
+        client["pin_sha256"] = "00" * 32 if "wrong" in trust else certificates.pin
+    async with connected(tmp_path / "spool", server, client) as providers:
+        with trio.fail_after(20):
+            if works:
+                assert await providers.stat(message_id(1), lane=Lane.READER) is None
+            else:
+                with pytest.raises(NoHealthyServersError, match="certificate"):
+                    await providers.stat(message_id(1), lane=Lane.READER)
+
+
+async def test_starttls_is_not_given_up_when_the_server_lacks_it(
+    tmp_path: Path, expect_log: Any
+) -> None:
+    expect_log("given up")
+    async with connected(tmp_path / "spool", {}, {"tls": TlsMode.STARTTLS}) as providers:
+        with trio.fail_after(20), pytest.raises(NoHealthyServersError, match="STARTTLS"):
+            await providers.stat(message_id(1), lane=Lane.READER)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"port": 0},
+        {"connections": 0},
+        {"username": "me"},
+        {"pin_sha256": "12"},
+        {"tls": TlsMode.NONE, "pin_sha256": "00" * 32},
+        {"connections": 2, "reserved_connections": 2},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        ServerSettings("a", "h", **({"port": 563} | wrong))
+
+
+def test_the_password_is_not_shown() -> None:
+    one = ServerSettings("a", "h", 563, username="me", password="hidden")
+    assert "hidden" not in repr(one)
