@@ -25,6 +25,7 @@ from usenetfs.errors import DatabaseError, FilesystemExistsError, SchemaVersionE
 from usenetfs.index.articles import ArticleState, ArticleTable, InFlightArticle
 from usenetfs.index.attributes import SymlinkTable, XattrTable
 from usenetfs.index.blocks import BlockTable
+from usenetfs.index.changelog import Changelog
 from usenetfs.index.check import Checker, Finding
 from usenetfs.index.database import Database, Transaction, sync_directory, translate
 from usenetfs.index.dirents import DirentTable
@@ -68,10 +69,11 @@ class Index(Transitions):
         self.segments = SegmentTable(database, self.articles)
         self.staging = StagingTable(database, self.totals, identity.block_size)
         self.blocks = BlockTable(database, self.segments, self.staging)
+        self.changelog = Changelog(database)
         super().__init__(database, self.articles, self.segments)
         self._commit_hook: Callable[[], None] | None = None
         database.before_commit = self._before_commit
-        database.after_rollback = self.totals.discard
+        database.after_rollback = self._after_rollback
 
     def __repr__(self) -> str:
         return f"<Index {self.identity.name!r} {self._database!r}>"
@@ -163,6 +165,7 @@ class Index(Transitions):
 
     def close(self) -> None:
         """Close the database; an open transaction is rolled back. May be called twice."""
+        self.changelog.close()
         self._database.close()
 
     def __enter__(self) -> Self:
@@ -202,6 +205,11 @@ class Index(Transitions):
         self.totals.flush()
         if self._commit_hook is not None:
             self._commit_hook()
+        self.changelog.store()
+
+    def _after_rollback(self) -> None:
+        self.totals.discard()
+        self.changelog.discard()
 
     # --- what status and sync ask
 

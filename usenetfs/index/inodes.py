@@ -1,7 +1,7 @@
 """Inodes, and what hangs on them one to one: the row in ``inodes``.
 
-Owns the table and the numbering. A number is never given twice while the index is open: the
-high-water mark lives in memory, starts above the highest row, and does not go back on ROLLBACK.
+Owns the table and the numbering. A number is never given twice: the high-water mark lives in memory
+while the index is open and does not go back on ROLLBACK; AUTOINCREMENT keeps it over restarts.
 It must not know names (dirents.py) or content (blocks.py, staging.py).
 """
 
@@ -57,7 +57,7 @@ class InodeTable:
     def __init__(self, database: Database, totals: TotalsTable) -> None:
         self._database = database
         self._totals = totals
-        highest = database.value("SELECT max(id) FROM inodes")
+        highest = database.value("SELECT seq FROM sqlite_sequence WHERE name = 'inodes'")
         self._next = 1 if highest is None else highest + 1
 
     def __repr__(self) -> str:

@@ -22,7 +22,7 @@ from typing import Final
 APPLICATION_ID: Final = 0x554E4653
 """``UNFS`` in ``PRAGMA application_id``: what ``file(1)`` and :meth:`Index.open` look at."""
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """In ``PRAGMA user_version``. Grows with every change of a replicated or local table."""
 
 # --- replicated ----------------------------------------------------------------------------------
@@ -38,7 +38,8 @@ CREATE TABLE meta (
 """
 
 # inodes: one row per file, directory, symlink or special file.
-#   id        number of the inode; 1 is the root directory
+#   id        number of the inode; 1 is the root directory. Never given twice (AUTOINCREMENT):
+#             what is not published yet may still mean the inode that had the number before
 #   mode      type and permission bits as in st_mode
 #   uid, gid  owner, numeric
 #   nlink     links: for a directory 2 + its subdirectories, otherwise the number of its dirents;
@@ -49,7 +50,7 @@ CREATE TABLE meta (
 # The partial index finds what an unclean stop left unlinked; it has no rows otherwise.
 _INODES = """
 CREATE TABLE inodes (
-    id       INTEGER NOT NULL PRIMARY KEY,
+    id       INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     mode     INTEGER NOT NULL,
     uid      INTEGER NOT NULL,
     gid      INTEGER NOT NULL,
@@ -116,7 +117,7 @@ CREATE TABLE blocks (
 """
 
 # segments: stored content, each content once.
-#   id             what block rows point to
+#   id             what block rows point to; never given twice, for the same reason as inodes.id
 #   hash           keyed hash of the raw content, 16 bytes
 #   raw_length     bytes of content
 #   stored_length  bytes it takes inside the article
@@ -125,7 +126,7 @@ CREATE TABLE blocks (
 #   refs           number of block rows that point here; a row with 0 is deleted at once
 _SEGMENTS = """
 CREATE TABLE segments (
-    id            INTEGER NOT NULL PRIMARY KEY,
+    id            INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     hash          BLOB NOT NULL UNIQUE,
     raw_length    INTEGER NOT NULL,
     stored_length INTEGER NOT NULL,
@@ -259,6 +260,58 @@ CREATE TABLE local_segment (
 CREATE INDEX local_segment_hash ON local_segment (hash);
 """
 
+# local_changelog: changes of replicated tables that no finished checkpoint carries yet, one row a
+# transaction, written inside it.
+#   seq      ascending, never used again
+#   changes  SQLite's changeset encoding (docs/format.md)
+_LOCAL_CHANGELOG = """
+CREATE TABLE local_changelog (
+    seq     INTEGER NOT NULL PRIMARY KEY,
+    changes BLOB NOT NULL
+) STRICT;
+"""
+
+# local_chain: where the chain of checkpoints stands; the keys are the fields of chain.ChainState
+_LOCAL_CHAIN = """
+CREATE TABLE local_chain (
+    key   TEXT NOT NULL PRIMARY KEY,
+    value ANY NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+# local_chain_part: changes that belong to a checkpoint, in pieces that are written one by one.
+#   kind    chain.PartKind: HELD (kept back from the checkpoint), MERGED (since its base)
+#   number  of the checkpoint; those of another than the last one are left-overs
+#   part    order
+#   data    a changeset
+_LOCAL_CHAIN_PART = """
+CREATE TABLE local_chain_part (
+    kind   INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    part   INTEGER NOT NULL,
+    data   BLOB NOT NULL,
+    PRIMARY KEY (kind, number, part)
+) STRICT, WITHOUT ROWID;
+"""
+
+# local_publication: the checkpoint whose record may have been sent; at most one row.
+#   number      of the checkpoint
+#   record      the record's bytes
+#   container   what is sealed: record, inline documents, padding
+#   salts       32 bytes for each copy
+#   posted      1: the first copy is on a server, and ours
+#   after       JSON: what local_chain says once it is done
+_LOCAL_PUBLICATION = """
+CREATE TABLE local_publication (
+    number    INTEGER NOT NULL PRIMARY KEY,
+    record    BLOB NOT NULL,
+    container BLOB NOT NULL,
+    salts     BLOB NOT NULL,
+    posted    INTEGER NOT NULL,
+    after     TEXT NOT NULL
+) STRICT;
+"""
+
 # The counters of staging follow the rows by themselves: a row may change its state in six places.
 # (Triggers are barred from replicated tables only.) A row changed while in flight counts as DIRTY.
 _LOCAL_STAGING_COUNTERS = """
@@ -301,6 +354,10 @@ LOCAL_TABLES: Final = (
     "local_staging",
     "local_article",
     "local_segment",
+    "local_changelog",
+    "local_chain",
+    "local_chain_part",
+    "local_publication",
 )
 
 CREATE_SCHEMA: Final = "".join(
@@ -319,6 +376,10 @@ CREATE_SCHEMA: Final = "".join(
         _LOCAL_STAGING,
         _LOCAL_ARTICLE,
         _LOCAL_SEGMENT,
+        _LOCAL_CHANGELOG,
+        _LOCAL_CHAIN,
+        _LOCAL_CHAIN_PART,
+        _LOCAL_PUBLICATION,
         _LOCAL_STAGING_COUNTERS,
     )
 )
