@@ -4,7 +4,8 @@ Every error that usenetfs raises on purpose is a :class:`UsenetfsError`. Each cl
 class attributes, what a program needs to react (``error_code``, ``recoverable``, ``retry_after``);
 each instance carries the message, a hint about what to do next, and the context in which it arose.
 The errno that FUSE answers is chosen in ``fs/errno.py`` and the process exit status in
-``cli/exit_status.py``: both are tables over these classes, so this module knows neither.
+``cli/exit_status.py``: both are tables over these classes, so this module knows neither (only
+:class:`PosixError` brings its number along).
 
 Messages never contain secrets: no password, passphrase, key, or Message-ID together with the
 file it belongs to.
@@ -12,6 +13,8 @@ file it belongs to.
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import ClassVar
 
 
@@ -47,6 +50,29 @@ class UsageError(UsenetfsError):
     """A command was called in a way that makes no sense."""
 
     error_code = "usage"
+
+
+class PosixError(UsenetfsError):
+    """Names and files as they are forbid what was asked for: ``number`` is POSIX's reason."""
+
+    error_code = "posix"
+    number: int = errno.EIO
+
+    def __init__(self, number: int, message: str | None = None) -> None:
+        super().__init__(os.strerror(number) if message is None else message)
+        self.number = number
+
+
+class PathNotFoundError(UsenetfsError):
+    """There is no such file or directory, in the filesystem or on this machine."""
+
+    error_code = "path_not_found"
+
+
+class PartialTransferError(UsenetfsError):
+    """Some files could not be transferred; the others were, and each was reported by name."""
+
+    error_code = "partial_transfer"
 
 
 class FilesystemNotFoundError(UsenetfsError):

@@ -9,7 +9,7 @@ import pyfuse3
 import pytest
 import trio
 
-from usenetfs.errors import DataUnavailableError, DiskFullError, UsenetfsError
+from usenetfs.errors import DataUnavailableError, DiskFullError, PosixError, UsenetfsError
 from usenetfs.fs.errno import errno_of
 from usenetfs.fs.guard import guarded
 
@@ -32,6 +32,7 @@ class Handlers:
     ("error", "number", "reports"),
     [
         (pyfuse3.FUSEError(errno.ENOENT), errno.ENOENT, 0),
+        (PosixError(errno.ENOTEMPTY), errno.ENOTEMPTY, 0),
         (DiskFullError("full"), errno.ENOSPC, 1),
         (DataUnavailableError("gone"), errno.EIO, 1),
         (ValueError("a bug"), errno.EIO, 1),

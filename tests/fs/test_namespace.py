@@ -7,9 +7,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyfuse3
 import pytest
 
+from usenetfs.errors import PosixError
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.namespace import Namespace, Owner
 from usenetfs.index.index import Index
@@ -51,8 +51,8 @@ def links(inodes: LiveInodes, inode: InodeId) -> int:
     return inodes.get(inode).nlink
 
 
-def raises(number: int) -> pytest.RaisesExc[pyfuse3.FUSEError]:
-    return pytest.RaisesExc(pyfuse3.FUSEError, check=lambda error: error.errno == number)
+def raises(number: int) -> pytest.RaisesExc[PosixError]:
+    return pytest.RaisesExc(PosixError, check=lambda error: error.number == number)
 
 
 def test_what_is_made_is_found(names: Namespace) -> None:

@@ -36,6 +36,7 @@ class ExitStatus(enum.IntEnum):
     LOCAL_STORAGE = 15
     SERVER_REFUSED = 16
     DATA_UNAVAILABLE = 17
+    PARTIAL = 18
     INTERNAL = 70
     INTERRUPTED = 130
 
@@ -59,6 +60,7 @@ MEANING: Final[dict[ExitStatus, str]] = {
     ExitStatus.LOCAL_STORAGE: "the local disk or the index failed",
     ExitStatus.SERVER_REFUSED: "a server refuses to post or to deliver",
     ExitStatus.DATA_UNAVAILABLE: "some data could not be had from any server",
+    ExitStatus.PARTIAL: "some files could not be transferred; the others were",
     ExitStatus.INTERNAL: "a bug in usenetfs",
     ExitStatus.INTERRUPTED: "interrupted by Ctrl-C",
 }
@@ -66,6 +68,9 @@ MEANING: Final[dict[ExitStatus, str]] = {
 _TABLE: Final[tuple[tuple[type[errors.UsenetfsError], ExitStatus], ...]] = (
     (errors.ConfigurationError, ExitStatus.USAGE),
     (errors.UsageError, ExitStatus.USAGE),
+    (errors.PosixError, ExitStatus.USAGE),
+    (errors.PathNotFoundError, ExitStatus.NOT_FOUND),
+    (errors.PartialTransferError, ExitStatus.PARTIAL),
     (errors.FilesystemNotFoundError, ExitStatus.NOT_FOUND),
     (errors.NewsgroupNotFoundError, ExitStatus.NOT_FOUND),
     (errors.FilesystemExistsError, ExitStatus.EXISTS),

@@ -25,6 +25,8 @@ ERRNO_OF: dict[type[errors.UsenetfsError], int] = {
 
 def errno_of(error: errors.UsenetfsError) -> int:
     """The errno for ``error``."""
+    if isinstance(error, errors.PosixError):
+        return error.number
     for ancestor in type(error).__mro__:
         number = ERRNO_OF.get(ancestor)
         if number is not None:

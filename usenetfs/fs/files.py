@@ -20,10 +20,9 @@ import stat
 import time
 from dataclasses import replace
 
-import pyfuse3
 import trio
 
-from usenetfs.errors import UsenetfsError
+from usenetfs.errors import PosixError, UsenetfsError
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
@@ -88,7 +87,7 @@ class Files:
         """Write all of ``data``; returns its length."""
         end = offset + len(data)
         if end > self.max_size:
-            raise pyfuse3.FUSEError(errno.EFBIG)
+            raise PosixError(errno.EFBIG)
         if self._staged.usage() > self._staging_limit:
             await self._wait_for_room()
         self._staged.write(inode, offset, data)
@@ -112,12 +111,12 @@ class Files:
     def resize(self, inode: InodeId, size: int) -> None:
         """Cut the file or extend it with zeros, and set its times."""
         if size > self.max_size:
-            raise pyfuse3.FUSEError(errno.EFBIG)
+            raise PosixError(errno.EFBIG)
         row = self._inodes.get(inode)
         if stat.S_ISDIR(row.mode):
-            raise pyfuse3.FUSEError(errno.EISDIR)
+            raise PosixError(errno.EISDIR)
         if not stat.S_ISREG(row.mode):
-            raise pyfuse3.FUSEError(errno.EINVAL)
+            raise PosixError(errno.EINVAL)
         now = time.time_ns()
         resized = replace(row, size=size, mtime_ns=now, ctime_ns=now)
         if size >= row.size:

@@ -1,8 +1,9 @@
 """The seam where errors become errnos.
 
 pyfuse3 knows one exception; any other ends its loop and leaves the caller hanging (measured). So
-every handler is wrapped: a typed error is translated, anything else is logged once, reported, and
-answered with EIO, and the mount lives on.
+every handler is wrapped: a PosixError is an answer like any other; another typed error is logged
+and translated; anything else is logged once, reported, and answered with EIO, and the mount lives
+on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 import pyfuse3
 
-from usenetfs.errors import UsenetfsError
+from usenetfs.errors import PosixError, UsenetfsError
 from usenetfs.fs.errno import errno_of
 
 log = logging.getLogger("usenetfs.fs")
@@ -32,6 +33,8 @@ def guarded(handler: Handler) -> Handler:
             return await handler(self, *arguments, **named)
         except pyfuse3.FUSEError:
             raise
+        except PosixError as error:
+            raise pyfuse3.FUSEError(error.number) from error
         except UsenetfsError as error:
             log.warning("%s failed: %s", handler.__name__, error)
             self.report(error)

@@ -16,9 +16,9 @@ import time
 from collections import Counter
 from dataclasses import replace
 
-import pyfuse3
 from cachetools import LRUCache
 
+from usenetfs.errors import PosixError
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
 from usenetfs.types import InodeId
@@ -46,12 +46,12 @@ class LiveInodes:
     # --- rows ------------------------------------------------------------------------------------
 
     def get(self, inode: InodeId) -> Inode:
-        """The inode as it is now; FUSEError(ENOENT) if there is none."""
+        """The inode as it is now; PosixError(ENOENT) if there is none."""
         row = self._unsaved.get(inode) or self._rows.get(inode)
         if row is None:
             row = self._index.inodes.get(inode)
             if row is None:
-                raise pyfuse3.FUSEError(errno.ENOENT)
+                raise PosixError(errno.ENOENT)
             self._rows[inode] = row
         return row
 

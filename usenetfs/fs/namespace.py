@@ -5,7 +5,8 @@ So no other call ever sees half of one, and neither does a crash. What POSIX ask
 does not do itself is done here: link counts, times, set-group-id directories, the rules of rename.
 Permissions are the kernel's (``default_permissions``).
 
-Errors leave as FUSEError with the errno that POSIX names.
+Errors leave as PosixError with the number that POSIX names. Knows nothing of the kernel: commands
+use it without a mount as well.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ import stat
 import time
 from dataclasses import dataclass, replace
 
-import pyfuse3
-
+from usenetfs.errors import PosixError
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
@@ -60,7 +60,7 @@ class Namespace:
     def _entry(self, parent: InodeId, name: bytes) -> Inode:
         found = self.lookup(parent, name)
         if found is None:
-            raise pyfuse3.FUSEError(errno.ENOENT)
+            raise PosixError(errno.ENOENT)
         return found
 
     def list(self, directory: InodeId, after: int, limit: int) -> list[tuple[int, bytes, Inode]]:
@@ -126,9 +126,9 @@ class Namespace:
         directory = self._directory(parent)
         row = self._inodes.get(inode)
         if stat.S_ISDIR(row.mode):
-            raise pyfuse3.FUSEError(errno.EPERM)
+            raise PosixError(errno.EPERM)
         if row.nlink == 0:
-            raise pyfuse3.FUSEError(errno.ENOENT)
+            raise PosixError(errno.ENOENT)
         self._check_free(parent, name)
         now = time.time_ns()
         linked = replace(row, nlink=row.nlink + 1, ctime_ns=now)
@@ -146,7 +146,7 @@ class Namespace:
         directory = self._directory(parent)
         row = self._entry(parent, name)
         if stat.S_ISDIR(row.mode):
-            raise pyfuse3.FUSEError(errno.EISDIR)
+            raise PosixError(errno.EISDIR)
         now = time.time_ns()
         unlinked = replace(row, nlink=row.nlink - 1, ctime_ns=now)
         changed = _touched(directory, now)
@@ -161,9 +161,9 @@ class Namespace:
         directory = self._directory(parent)
         row = self._entry(parent, name)
         if not stat.S_ISDIR(row.mode):
-            raise pyfuse3.FUSEError(errno.ENOTDIR)
+            raise PosixError(errno.ENOTDIR)
         if not self._index.dirents.is_empty(row.id):
-            raise pyfuse3.FUSEError(errno.ENOTEMPTY)
+            raise PosixError(errno.ENOTEMPTY)
         now = time.time_ns()
         removed = replace(row, nlink=0, ctime_ns=now)
         changed = _touched(directory, now, links=-1)
@@ -190,7 +190,7 @@ class Namespace:
         target = self.lookup(new_parent, new_name)
         if target is not None:
             if not replace_existing:
-                raise pyfuse3.FUSEError(errno.EEXIST)
+                raise PosixError(errno.EEXIST)
             if target.id == moved.id:
                 return None
             self._check_replaceable(moved, target)
@@ -199,11 +199,11 @@ class Namespace:
     def _check_replaceable(self, moved: Inode, target: Inode) -> None:
         if stat.S_ISDIR(target.mode):
             if not stat.S_ISDIR(moved.mode):
-                raise pyfuse3.FUSEError(errno.EISDIR)
+                raise PosixError(errno.EISDIR)
             if not self._index.dirents.is_empty(target.id):
-                raise pyfuse3.FUSEError(errno.ENOTEMPTY)
+                raise PosixError(errno.ENOTEMPTY)
         elif stat.S_ISDIR(moved.mode):
-            raise pyfuse3.FUSEError(errno.ENOTDIR)
+            raise PosixError(errno.ENOTDIR)
 
     def _move(
         self,
@@ -280,22 +280,22 @@ class Namespace:
     def _directory(self, inode: InodeId) -> Inode:
         row = self._inodes.get(inode)
         if not stat.S_ISDIR(row.mode):
-            raise pyfuse3.FUSEError(errno.ENOTDIR)
+            raise PosixError(errno.ENOTDIR)
         if row.nlink == 0:
-            raise pyfuse3.FUSEError(errno.ENOENT)
+            raise PosixError(errno.ENOENT)
         return row
 
     def _check_free(self, parent: InodeId, name: bytes) -> None:
         _check_name(name)
         if name in (b".", b"..") or self._index.dirents.lookup(parent, name) is not None:
-            raise pyfuse3.FUSEError(errno.EEXIST)
+            raise PosixError(errno.EEXIST)
 
 
 def _check_name(name: bytes) -> None:
     if len(name) > NAME_MAX:
-        raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
+        raise PosixError(errno.ENAMETOOLONG)
     if not name or b"/" in name or b"\0" in name:
-        raise pyfuse3.FUSEError(errno.EINVAL)
+        raise PosixError(errno.EINVAL)
 
 
 def _touched(directory: Inode, now: int, *, links: int = 0) -> Inode:

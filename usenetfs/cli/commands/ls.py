@@ -12,7 +12,7 @@ from usenetfs.cli.context import Common
 from usenetfs.cli.offline import open_index
 from usenetfs.cli.output import say_json
 from usenetfs.cli.unlock import unlock_filesystem
-from usenetfs.errors import FilesystemNotFoundError, UsageError
+from usenetfs.errors import PathNotFoundError, UsageError
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
 from usenetfs.types import ROOT_INODE
@@ -20,12 +20,6 @@ from usenetfs.types import ROOT_INODE
 BATCH = 1000
 
 Entry = tuple[bytes, Inode]
-
-
-class PathNotFoundError(FilesystemNotFoundError):
-    """There is no such file or directory in the filesystem."""
-
-    error_code = "path_not_found"
 
 
 def run(common: Common, place: str, *, long: bool, as_json: bool) -> None:
