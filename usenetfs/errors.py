@@ -284,6 +284,24 @@ class DecompressionError(IntegrityError):
     error_code = "decompression"
 
 
+class RecordError(IntegrityError):
+    """A checkpoint opened, and its record is none that this version can read."""
+
+    error_code = "record"
+
+
+class DocumentError(IntegrityError):
+    """A changeset or snapshot is not what its checkpoint says, or is none."""
+
+    error_code = "document"
+
+
+class DigestError(IntegrityError):
+    """A rebuilt index is not the one that its checkpoint describes."""
+
+    error_code = "digest"
+
+
 class DataUnavailableError(UsenetfsError):
     """A block could not be had from any server. Names what, and why for each server."""
 

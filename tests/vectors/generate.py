@@ -1,4 +1,4 @@
-"""Writes ``article.json`` anew: ``python -m tests.vectors.generate --yes``.
+"""Writes ``article.json`` and ``chain.json`` anew: ``python -m tests.vectors.generate --yes``.
 
 Only for a new version of the format. Vectors of a version that has been released are never changed:
 articles of that version are on servers, and these bytes are how a later version knows that it still
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 
+from tests.vectors import chain_cases
 from tests.vectors.cases import LOCATOR_COST, VECTORS, compressed, computed
 from usenetfs.article.key_file import create_key_file
 
@@ -29,6 +30,8 @@ def main() -> int:
         cost=LOCATOR_COST,
     ).decode("ascii")
     VECTORS.write_text(json.dumps(vectors, indent=1) + "\n", "ascii")
+    chain = {**chain_cases.computed(), "decode_only": chain_cases.decode_only()}
+    chain_cases.VECTORS.write_text(json.dumps(chain, indent=1) + "\n", "ascii")
     return 0
 
 
