@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class UsenetfsError(Exception):
@@ -35,6 +35,16 @@ class UsenetfsError(Exception):
         self.hint = hint if hint is not None else self.default_hint
         self.server = server
         """Name of the server concerned, as configured."""
+        self.message_id: str | None = None
+        """Message-ID of the article concerned."""
+
+    def concerning(self, message_id: str) -> Self:
+        """This error, which from now on names the article that it is about."""
+        if self.message_id is None:
+            self.message_id = message_id
+            self.message = f"article {message_id}: {self.message}"
+            self.args = (self.message,)
+        return self
 
 
 # --- what the user asked for ---------------------------------------------------------------------

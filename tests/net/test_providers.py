@@ -18,6 +18,7 @@ from usenetfs.errors import (
     PostInDoubtError,
     PostingNotAllowedError,
     PostRejectedError,
+    UsenetfsError,
 )
 from usenetfs.net.providers import ProviderSet
 from usenetfs.net.settings import ServerSettings
@@ -130,6 +131,8 @@ async def test_no_healthy_server_says_why_for_each(
         with pytest.raises(NoHealthyServersError) as caught:
             await providers.fetch(message_id(1), lane=Lane.READER)
         assert set(caught.value.reasons) == {"a", "b"}
+        assert caught.value.message_id == message_id(1)
+        assert all(name in str(caught.value) for name in ("a: ", "b: ", message_id(1)))
         assert "refused" in caught.value.reasons["a"]
         assert "quota" in caught.value.reasons["b"]
 
@@ -203,12 +206,14 @@ async def test_posting_goes_to_the_next_server_when_one_cannot(
     ],
 )
 async def test_refusals_of_an_article_reach_the_caller(
-    autojump_clock: MockClock, verb: str, words: str, error: type[Exception]
+    autojump_clock: MockClock, verb: str, words: str, error: type[UsenetfsError]
 ) -> None:
     async with running(settings("a")) as (providers, fakes):
         fakes["a"].hook = answering(verb, words)
-        with pytest.raises(error):
+        with pytest.raises(error) as caught:
             await providers.post(article(1))
+        assert str(caught.value).startswith(f"article {message_id(1)}: a")
+        assert (caught.value.server, caught.value.message_id) == ("a", message_id(1))
         assert fakes["a"].counts["POST"] == 1
 
 

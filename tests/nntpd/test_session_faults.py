@@ -102,6 +102,22 @@ async def test_stall_delays_only_its_session(start: Start, autojump_clock: objec
         assert (await client.line()).startswith("111")
 
 
+@pytest.mark.parametrize("fault", ["stall seconds=3600", "drip rate=1"])
+async def test_a_client_that_left_is_not_held_by_a_fault(
+    start: Start, autojump_clock: object, fault: str
+) -> None:
+    async with _session(start, f"BODY nth 1 {fault}") as (server, client):
+        message_id = await _posted(client)
+        began = trio.current_time()
+        await client.send(f"BODY {message_id}\r\n".encode())
+        await trio.sleep(1)
+        assert isinstance(client.stream, trio.SocketStream)
+        await client.stream.send_eof()
+        assert (await client.rest()).endswith(BODY[-20:] + b".\r\n"), "it is owed, and still sent"
+        await until_all_are_gone(server)
+        assert trio.current_time() - began < 10
+
+
 async def test_drip(start: Start, autojump_clock: object) -> None:
     async with _session(start, "BODY nth 1 drip rate=1000") as (_, client):
         message_id = await _posted(client)

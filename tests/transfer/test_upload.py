@@ -29,7 +29,7 @@ from usenetfs.errors import (
 )
 from usenetfs.index.articles import ArticleState, NewArticle, StagedLink
 from usenetfs.transfer.post_check import CheckTimes
-from usenetfs.types import BlockNumber, InodeId
+from usenetfs.types import BlockNumber, InodeId, MessageId
 
 
 @pytest.fixture
@@ -264,6 +264,79 @@ async def test_somebody_elses_article_under_our_id_is_not_ours(
         await world.uploader.sync()
         await drop_caches(world)
         assert await world.read(inode, 0, BLOCK) == data
+
+
+async def test_an_article_under_another_id_is_opened_before_it_counts_and_found_again(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock
+) -> None:
+    servers.rename = lambda message_id: MessageId(f"<r.{message_id[1:]}")
+    data = os.urandom(2 * BLOCK)
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        inode = world.new_file(len(data))
+        world.write(inode, 0, data)
+        await world.uploader.sync()
+        assert servers.calls["fetch"] == servers.calls["post"] == 2, "a STAT proves nothing here"
+        assert all(name.startswith("<r.") for name in servers.articles)
+        await drop_caches(world)
+        assert await world.read(inode, 0, len(data)) == data
+        assert world.index.check() == []
+    async with opened_world(tmp_path, servers) as world:
+        await drop_caches(world)
+        assert await world.read(inode, 0, len(data)) == data
+
+
+async def test_an_id_that_is_told_and_belongs_to_another_article_frees_nothing(
+    tmp_path: Path,
+    servers: FakeServers,
+    patient_clock: MockClock,
+    expect_log: ExpectLog,
+) -> None:
+    expect_log("is not ours")
+    other = MessageId("<other@server.test>")
+    servers.articles[other] = os.urandom(BLOCK)
+    servers.rename = lambda _: other
+    data = os.urandom(BLOCK)
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        inode = world.new_file(BLOCK)
+        world.write(inode, 0, data)
+        await trio.sleep(10)
+        assert servers.calls["post"] >= 1
+        assert world.staging.usage() > 0
+        servers.rename = lambda message_id: message_id
+        await world.uploader.sync()
+        await drop_caches(world)
+        assert await world.read(inode, 0, BLOCK) == data
+
+
+async def test_an_article_damaged_under_our_id_goes_out_under_another(
+    tmp_path: Path,
+    servers: FakeServers,
+    patient_clock: MockClock,
+    expect_log: ExpectLog,
+) -> None:
+    """A server may have kept what arrived before the line was cut: no waiting makes that whole."""
+    expect_log("posting failed|is damaged|was rejected")
+    lost: list[MessageId] = []
+
+    def lose_reply(article: OutgoingArticle) -> None:
+        if article.message_id in servers.articles:
+            raise DuplicateArticleError("441 435 duplicate", server="one")
+        if not lost:
+            lost.append(article.message_id)
+            servers.articles[article.message_id] = b"the first half"
+            servers.damaged.add(article.message_id)
+            raise PostInDoubtError("reply lost")
+
+    servers.before_post = lose_reply
+    data = os.urandom(BLOCK)
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        inode = world.new_file(BLOCK)
+        world.write(inode, 0, data)
+        with trio.fail_after(60):
+            await world.uploader.sync()
+        await drop_caches(world)
+        assert await world.read(inode, 0, BLOCK) == data
+    assert len(servers.articles) == 2
 
 
 async def test_what_is_not_seen_in_time_is_sent_again(

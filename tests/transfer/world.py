@@ -16,7 +16,12 @@ from usenetfs.article.keys import KeySet
 from usenetfs.article.newsgroups import NewsgroupChoice
 from usenetfs.article.wire import OutgoingArticle
 from usenetfs.article.yenc import decode_body
-from usenetfs.errors import ArticleMissingError, NoHealthyServersError, UsenetfsError
+from usenetfs.errors import (
+    ArticleMissingError,
+    EncodingError,
+    NoHealthyServersError,
+    UsenetfsError,
+)
 from usenetfs.index.index import Index
 from usenetfs.net.providers import FetchedBody, PostResult
 from usenetfs.net.retry import RetryManager, RetryPolicy
@@ -45,6 +50,10 @@ def _unaltered(body: bytes) -> bytes:
     return body
 
 
+def _kept(message_id: MessageId) -> MessageId:
+    return message_id
+
+
 class FakeServers:
     """Implements what transfer/ asks of ``net.ProviderSet``."""
 
@@ -55,6 +64,10 @@ class FakeServers:
         """May raise what a server would."""
         self.after_post: Callable[[OutgoingArticle], None] = _nothing
         self.invisible: set[MessageId] = set()
+        self.damaged: set[MessageId] = set()
+        """Their yEnc is cut short on every server."""
+        self.rename: Callable[[MessageId], MessageId] = _kept
+        """The id that an article is stored under, and that the reply to its POST tells."""
         self.altered: dict[str, Callable[[bytes], bytes]] = {}
         """By server: what it makes of the bodies it gives."""
         self.servers = ("one", "two")
@@ -68,9 +81,10 @@ class FakeServers:
         self._check_up()
         self.before_post(article)
         body = article.wire[article.wire.index(b"\r\n\r\n") + 4 :]
-        self.articles[article.message_id] = bytes(decode_body(body))
+        stored_as = self.rename(article.message_id)
+        self.articles.setdefault(stored_as, bytes(decode_body(body)))
         self.after_post(article)
-        return PostResult("one", article.message_id)
+        return PostResult("one", stored_as)
 
     async def stat(self, message_id: MessageId, *, lane: Lane) -> str | None:
         await trio.lowlevel.checkpoint()
@@ -92,6 +106,8 @@ class FakeServers:
         if self.gate is not None:
             await self.gate.wait()
         self._check_up()
+        if message_id in self.damaged:
+            raise EncodingError("one sent a damaged article")
         for server in self.servers:
             if server not in exclude and message_id in self.articles:
                 alter = self.altered.get(server, _unaltered)

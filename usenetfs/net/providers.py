@@ -141,7 +141,7 @@ class ProviderSet:
                 raise EncodingError(f"{pool.name} sent a damaged article", server=pool.name)
             except UsenetfsError as error:
                 self._note(pool, message_id, error, outcome, remember=not fresh)
-        raise outcome.error()
+        raise outcome.error().concerning(message_id)
 
     async def stat(self, message_id: MessageId, *, lane: Lane) -> str | None:
         """Name of a server that has the article; None when all say that they have not.
@@ -166,7 +166,7 @@ class ProviderSet:
         verdict = outcome.error()
         if isinstance(verdict, ArticleMissingError):
             return None
-        raise verdict
+        raise verdict.concerning(message_id)
 
     def _candidates(
         self,
@@ -211,7 +211,7 @@ class ProviderSet:
         elif server_failed(error):
             outcome.failed[pool.name] = error.message
         else:
-            raise error
+            raise error.concerning(message_id)
 
     # --- posting ---------------------------------------------------------------------------------
 
@@ -232,18 +232,18 @@ class ProviderSet:
                     self._posted[article.message_id] = (pool.name, request.connection)
                     return PostResult(pool.name, _id_in(response.text) or article.message_id)
                 raise refused_post(response.code, response.text, pool.name)
-            except PostInDoubtError:
-                raise
+            except PostInDoubtError as error:
+                raise error.concerning(article.message_id) from None
             except PostingNotAllowedError as error:
                 refusals.append(error)
                 outcome.failed[pool.name] = error.message
             except UsenetfsError as error:
                 if not server_failed(error):
-                    raise
+                    raise error.concerning(article.message_id) from None
                 outcome.failed[pool.name] = error.message
         if refusals and len(refusals) == len(outcome.failed):
-            raise refusals[0]
-        raise outcome.error(doing="post to")
+            raise refusals[0].concerning(article.message_id)
+        raise outcome.error(doing="post to").concerning(article.message_id)
 
 
 class _Outcome:

@@ -3,7 +3,9 @@
 Owns the queue of replies that are decided and not sent, and its bound. Invariants: replies leave
 in the order in which they were given; each no earlier than ``due``, and waiting for one delays no
 ``due`` of those behind it, so that latency costs pipelined commands nothing. A client that takes
-nothing for ``patience`` seconds loses the connection. Must not know: what the replies mean.
+nothing for ``patience`` seconds loses the connection; for one that has ended its side nothing is
+held back any more, so that a session outlives its client by no fault. Must not know: what the
+replies mean.
 """
 
 from __future__ import annotations
@@ -41,12 +43,17 @@ class ReplyQueue:
         self._counters = counters
         self._patience = patience
         self._in, self._out = trio.open_memory_channel[Reply](QUEUED_REPLIES)
+        self._hurried = trio.Event()
 
     def __repr__(self) -> str:
         return f"<ReplyQueue {self._in.statistics().current_buffer_used} waiting>"
 
     async def put(self, reply: Reply) -> None:
         await self._in.send(reply)
+
+    def hurry(self) -> None:
+        """The client will send nothing more: what it is still owed goes out without delay."""
+        self._hurried.set()
 
     async def drained(self) -> None:
         """Return when everything given so far has been sent."""
@@ -66,10 +73,14 @@ class ReplyQueue:
         """Send until the queue is closed and empty."""
         async with self._out:
             async for reply in self._out:
-                await trio.sleep_until(reply.due)
+                await self._wait_until(reply.due)
                 await self._send(reply)
                 if reply.sent is not None:
                     reply.sent.set()
+
+    async def _wait_until(self, time: float) -> None:
+        with trio.move_on_at(time):
+            await self._hurried.wait()
 
     async def _send(self, reply: Reply) -> None:
         self._counters.bytes_sent += len(reply.head) + (reply.part.length if reply.part else 0)
@@ -94,4 +105,4 @@ class ReplyQueue:
             if patience.cancelled_caught:
                 raise trio.BrokenResourceError("the client takes nothing")
             view = view[size:]
-            await trio.sleep(size / reply.rate)
+            await self._wait_until(trio.current_time() + size / reply.rate)

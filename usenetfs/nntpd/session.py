@@ -93,6 +93,8 @@ class Session:
             with trio.move_on_at(min(idle_at, self._ends_at)) as patience:
                 with self._protocol.buffer() as buffer:
                     count = await self._wire.receive_into(buffer)
+                if not count:
+                    self._replies.hurry()
                 self._arrived = trio.current_time()
                 self._shared.counters.bytes_received += count
                 events = self._protocol.received(count)

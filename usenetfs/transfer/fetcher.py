@@ -26,7 +26,7 @@ from cachetools import LRUCache
 from usenetfs.article.compression import decompress
 from usenetfs.article.container import Container, Kind, unpack
 from usenetfs.article.keys import KeySet
-from usenetfs.article.message_ids import message_id
+from usenetfs.article.message_ids import message_id as computed_message_id
 from usenetfs.article.seal import open_seal
 from usenetfs.errors import (
     ArticleMissingError,
@@ -144,8 +144,14 @@ class Fetcher:
             expanded = self._segments.get(key)
             if expanded is not None:
                 return expanded
-        container = await self.container(location.article, location.attempt, lane=lane)
-        payload = _payload_of(container, location)
+        container = await self.container(
+            location.article, location.attempt, lane=lane, rewritten=location.message_id
+        )
+        try:
+            payload = _payload_of(container, location)
+        except IntegrityError as error:
+            wanted = self._message_id(location.article, location.attempt, location.message_id)
+            raise error.concerning(wanted) from None
         if location.codec is Codec.NONE:
             return payload
         if len(payload) <= INLINE_DECOMPRESS:
@@ -163,17 +169,35 @@ class Fetcher:
 
     # --- articles --------------------------------------------------------------------------------
 
-    async def container(self, article: ArticleId, attempt: int, *, lane: Lane) -> Container:
-        """The opened article; one fetch, however many ask."""
+    async def container(
+        self,
+        article: ArticleId,
+        attempt: int,
+        *,
+        lane: Lane,
+        rewritten: MessageId | None = None,
+    ) -> Container:
+        """The opened article; one fetch, however many ask. ``rewritten``: its Message-ID, where
+        a server made another one of ours."""
         container = self._containers.get(article)
         if container is not None:
             return container
-        return await self._fetches.do(article, partial(self._load, article, attempt, lane))
+        return await self._fetches.do(
+            article, partial(self._load, article, attempt, rewritten, lane)
+        )
 
-    async def _load(self, article: ArticleId, attempt: int, lane: Lane) -> Container:
+    def _message_id(
+        self, article: ArticleId, attempt: int, rewritten: MessageId | None
+    ) -> MessageId:
+        return rewritten or computed_message_id(self._keys.message_id_key, article, attempt)
+
+    async def _load(
+        self, article: ArticleId, attempt: int, rewritten: MessageId | None, lane: Lane
+    ) -> Container:
         container = await self._from_cache(article)
         if container is None:
-            container = await self._from_servers(article, attempt, lane)
+            wanted = self._message_id(article, attempt, rewritten)
+            container = await self._from_servers(article, wanted, lane)
         if container.size <= self._containers.maxsize:
             self._containers[article] = container
         return container
@@ -191,14 +215,13 @@ class Fetcher:
             await trio.to_thread.run_sync(self._cache.discard, article)
             return None
 
-    async def _from_servers(self, article: ArticleId, attempt: int, lane: Lane) -> Container:
-        wanted = message_id(self._keys.message_id_key, article, attempt)
+    async def _from_servers(self, article: ArticleId, wanted: MessageId, lane: Lane) -> Container:
         wrong: dict[str, str] = {}
         while True:
             try:
                 body = await self._patiently(wanted, lane, wrong)
             except (ArticleMissingError, EncodingError, NetworkError) as error:
-                raise _unavailable(error, wrong) from error
+                raise _unavailable(error, wrong).concerning(wanted) from error
             try:
                 container = self._open(article, body.data)
             except IntegrityError as error:
@@ -265,6 +288,7 @@ def _unavailable(
     reasons = dict(getattr(error, "reasons", {}) or {})
     reasons.update(wrong)
     detail = "; ".join(f"{server}: {reason}" for server, reason in reasons.items()) or str(error)
+    detail = detail.removeprefix(f"article {error.message_id}: ")
     return DataUnavailableError(f"no server has the article whole ({detail})")
 
 

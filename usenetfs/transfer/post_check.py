@@ -4,8 +4,15 @@ A 240 is not proof (FACTS of NNTP: posts are dropped silently, or appear minutes
 posted article is asked for by STAT after a delay, then again after growing delays; once seen, it is
 *seen*; not seen by the deadline, it is given up, and what it held is uploaded again.
 
-An article that a crash left in doubt (recorded, perhaps sent, no answer known) is looked for in the
-same way, but a STAT does not settle it: it is fetched and opened, and must carry our salt.
+The STAT goes over another connection than the one that posted (``ProviderSet.stat`` sees to that),
+to the server that took the article first and then to the others: *seen* says that a reader who
+comes anew finds the article somewhere, not that it has spread. Where the account has one connection
+there is no other, and the same one is asked.
+
+Two kinds of article are looked for in the same way, but a STAT does not settle them: they are
+fetched and opened, and must carry our salt. One that a crash left in doubt (recorded, perhaps sent,
+no answer known); and one that the server says it has under another Message-ID than ours, because
+then its word is all we have that what lies there is our article.
 
 The checker keeps times and Message-IDs; it never holds up uploading. What follows from
 an outcome is the caller's, through the :class:`Outcomes` it gives.
@@ -49,7 +56,7 @@ class Outcomes(Protocol):
         """The article did not appear in time."""
 
     async def settle_doubt(self, article: ArticleId, message_id: MessageId) -> bool:
-        """Fetch the article in doubt; True if it is ours. Raises ArticleMissingError, others."""
+        """Fetch the article and open it; True if it is ours. ArticleMissingError, others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,8 @@ class _Check:
     message_id: MessageId = field(compare=False)
     wait: float = field(compare=False)
     deadline: float = field(compare=False)
-    in_doubt: bool = field(compare=False)
+    opened: bool = field(compare=False)
+    """Whether only opening the article settles it."""
 
 
 class PostChecker:
@@ -93,13 +101,14 @@ class PostChecker:
         """Articles whose next check is not under way."""
         return len(self._heap)
 
-    def posted(self, article: ArticleId, message_id: MessageId) -> None:
-        """A server took the article: look for it after the first delay."""
-        self._add(article, message_id, self._times.first, self._times.deadline, in_doubt=False)
+    def posted(self, article: ArticleId, message_id: MessageId, *, rewritten: bool = False) -> None:
+        """A server took the article: look for it after the first delay. ``rewritten``: the id is
+        the server's."""
+        self._add(article, message_id, self._times.first, self._times.deadline, opened=rewritten)
 
     def in_doubt(self, article: ArticleId, message_id: MessageId) -> None:
         """Nobody knows whether the article was taken: look for it at once."""
-        self._add(article, message_id, 0.0, self._times.doubt_deadline, in_doubt=True)
+        self._add(article, message_id, 0.0, self._times.doubt_deadline, opened=True)
 
     def _add(
         self,
@@ -108,10 +117,10 @@ class PostChecker:
         wait: float,
         deadline: float,
         *,
-        in_doubt: bool,
+        opened: bool,
     ) -> None:
         now = trio.current_time()
-        check = _Check(now + wait, article, message_id, wait, now + deadline, in_doubt)
+        check = _Check(now + wait, article, message_id, wait, now + deadline, opened)
         heapq.heappush(self._heap, check)
         self._pulse.fire()
 
@@ -145,7 +154,7 @@ class PostChecker:
 
     async def _look(self, check: _Check) -> bool:
         """Whether the check is over."""
-        if check.in_doubt:
+        if check.opened:
             try:
                 ours = await self._outcomes.settle_doubt(check.article, check.message_id)
             except ArticleMissingError:
@@ -163,7 +172,10 @@ class PostChecker:
 
     def _later(self, check: _Check) -> None:
         if trio.current_time() >= check.deadline:
-            log.warning("an article did not appear on any server in time: its data is sent again")
+            log.warning(
+                "article %s did not appear on any server in time: its data is sent again",
+                check.message_id,
+            )
             self._outcomes.not_seen(check.article)
         else:
             self._again(check)

@@ -32,6 +32,7 @@ from usenetfs.article.wire import OutgoingArticle, build_article
 from usenetfs.errors import (
     ArticleMissingError,
     DuplicateArticleError,
+    EncodingError,
     PostRejectedError,
     SealError,
     UsenetfsError,
@@ -54,7 +55,9 @@ class PostTarget(Protocol):
 
     async def post(self, article: OutgoingArticle, *, lane: Lane = Lane.UPLOAD) -> PostResult: ...
 
-    async def fetch(self, message_id: MessageId, *, lane: Lane) -> FetchedBody: ...
+    async def fetch(
+        self, message_id: MessageId, *, lane: Lane, fresh: bool = False
+    ) -> FetchedBody: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class Posted:
     server: str
     message_id: MessageId
     attempt: int
+    salt: bytes
     size: int
 
 
@@ -116,7 +120,7 @@ class Poster:
                     current = self._renew(current)
                     raise
                 self.last_error = None
-                return Posted(server, message_id, current.attempt, len(outgoing.wire))
+                return Posted(server, message_id, current.attempt, current.salt, len(outgoing.wire))
         return None
 
     async def _try(self, recorded: Recorded, outgoing: OutgoingArticle) -> tuple[str, MessageId]:
@@ -170,7 +174,11 @@ class Poster:
 
     async def carries(self, article: ArticleId, salt: bytes, message_id: MessageId) -> bool:
         """Whether the article on the servers opens and has this salt. Raises as ``fetch`` does."""
-        body = await self._target.fetch(message_id, lane=Lane.METADATA)
+        try:
+            body = await self._target.fetch(message_id, lane=Lane.METADATA, fresh=True)
+        except EncodingError as error:
+            log.warning("an article under an id of ours is damaged: %s", error)
+            return False
         try:
             open_seal(self._keys.data_key, self._filesystem_id, article, Kind.DATA, body.data)
         except SealError as error:

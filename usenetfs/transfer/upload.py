@@ -348,7 +348,9 @@ class Uploader:
             return
         self.counts.articles_posted += 1
         self.counts.bytes_posted += posted.size
-        self.checker.posted(recorded.article, posted.message_id)
+        if rewritten is not None:
+            self._salts[recorded.article] = posted.salt
+        self.checker.posted(recorded.article, posted.message_id, rewritten=rewritten is not None)
 
     def _doubt(self, article: ArticleId) -> None:
         for flown in self._index.in_flight():
@@ -369,7 +371,7 @@ class Uploader:
         self._forget(article)
 
     async def settle_doubt(self, article: ArticleId, message_id: MessageId) -> bool:
-        """Whether the article in doubt is on the servers and ours."""
+        """Whether the article is on the servers and ours."""
         return await self._poster.carries(article, self._salts[article], message_id)
 
     def _settle(self, settled: Settled) -> None:
@@ -394,10 +396,11 @@ class Uploader:
         """Take up what the last run left in flight."""
         for article in self._index.in_flight():
             message_id = article.message_id or self._poster.message_id(article.id, article.attempt)
+            self._salts[article.id] = article.salt
             if article.state is ArticleState.POSTED:
-                self.checker.posted(article.id, message_id)
+                rewritten = article.message_id is not None
+                self.checker.posted(article.id, message_id, rewritten=rewritten)
             else:
-                self._salts[article.id] = article.salt
                 self.checker.in_doubt(article.id, message_id)
 
     @contextmanager
