@@ -110,13 +110,14 @@ def _only_ordinary_headers(articles: list[bytes]) -> None:
 
 def _linkable(article: bytes) -> bytes:
     """An article without what all yEnc posts in these newsgroups at this time have in common."""
-    head, _, body = article.partition(b"\n\n")
-    head = re.sub(rb"\n[ \t]+", b" ", head)
-    kept = [
-        line.partition(b": ")[2]
-        for line in head.split(b"\n")
-        if line.partition(b":")[0].lower() in {b"from", b"subject", b"message-id"}
-    ]
+    body = article.partition(b"\n\n")[2]
+    fields = _headers(article)
+    subject = re.fullmatch(r'(?:\[1/1\] - )?"(\S+)" yEnc \(1/1\)', fields["subject"])
+    sender = re.fullmatch(r"(\w+) <(\w+)@(\w+)\.[a-z]+>", fields["from"])
+    assert subject, "not as ordinary posters write it"
+    assert sender, "not as ordinary posters write it"
+    kept = [token.encode() for token in (*subject.groups(), *sender.groups())]
+    kept.append(fields["message-id"].encode())
     first, _, rest = body.partition(b"\n")
     data, _, last = rest.rstrip(b"\n").rpartition(b"\n")
     assert re.fullmatch(rb"=ybegin (?:part=1 (?:total=1 )?)?line=128 size=\d+ name=\S+", first)
