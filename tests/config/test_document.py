@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from usenetfs.config.models import RuleSection, ServerSection, Settings
+from usenetfs.config.models import RetrySection, RetrySections, RuleSection, ServerSection, Settings
 
 TEXT = (Path(__file__).parents[2] / "docs/configuration.md").read_text()
 
@@ -20,8 +20,14 @@ def test_every_section_is_described_with_its_defaults() -> None:
     defaults = Settings().model_dump(mode="json")
     for name, section in defaults.items():
         if isinstance(section, dict) and name != "posting":
-            expected = {k: "none" if v is None else str(v) for k, v in section.items()}
-            assert rows(f"[{name}]") == expected
+            expected = {
+                k: "none" if v is None else str(v)
+                for k, v in section.items()
+                if not isinstance(v, dict)
+            }
+            assert {k: v for k, v in rows(f"[{name}]").items() if k in expected} == expected
+            for key, inner in section.items():
+                assert not isinstance(inner, dict) or f"`[{name}.{key}." in TEXT
         else:
             assert name in TEXT
 
@@ -29,5 +35,6 @@ def test_every_section_is_described_with_its_defaults() -> None:
 def test_servers_and_rules_are_described() -> None:
     assert set(rows("[[servers]]")) == set(ServerSection.model_fields)
     assert set(rows("[posting]")) == {"groups", "rules"}
-    for key in RuleSection.model_fields:
+    for key in RuleSection.model_fields | RetrySection.model_fields:
         assert f"`{key}`" in TEXT
+    assert set(RetrySections.model_fields) < set(rows("[network]"))

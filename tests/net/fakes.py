@@ -158,6 +158,7 @@ class FakeServer:
 
     async def connect(self, settings: ServerSettings) -> Stream:
         self.dials += 1
+        number = self.dials
         await trio.sleep(self.dial_time)
         if not self.reachable:
             raise ConnectError("refused")
@@ -166,7 +167,7 @@ class FakeServer:
             trio.testing.MemoryReceiveStream(),
         )
         stream = MemoryStream(to_client, to_server)
-        session = Session(self.dials, to_server, to_client, stream)
+        session = Session(number, to_server, to_client, stream)
         self.sessions.append(session)
         self.peak = max(self.peak, len(self.sessions))
         self._nursery.start_soon(self._serve, session)

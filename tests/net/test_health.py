@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from usenetfs.net.health import SCORE_HALF_LIFE, BreakerState, CircuitBreaker, Health
+from usenetfs.net.retry import RetryPolicy
 
 
 def test_a_score_falls_with_failures_and_recovers_by_itself() -> None:
@@ -29,7 +30,7 @@ def test_failures_latency_and_queues_make_a_server_less_wanted() -> None:
 
 
 def test_the_breaker_opens_after_three_and_waits_longer_each_time() -> None:
-    breaker = CircuitBreaker(jitter=0.0)
+    breaker = CircuitBreaker(RetryPolicy(jitter=0.0))
     for now in (0.0, 1.0):
         breaker.failed(now)
         assert breaker.state is BreakerState.CLOSED
@@ -45,8 +46,14 @@ def test_the_breaker_opens_after_three_and_waits_longer_each_time() -> None:
         assert not breaker.may_dial(now, 1)
         breaker.failed(now)
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
-    breaker.succeeded()
+    breaker.admitted()
     assert breaker.may_dial(now, 5)
+    breaker.failed(now)
+    assert breaker.state is BreakerState.OPEN, "getting in is not yet being of use"
+    breaker.admitted()
+    breaker.succeeded()
+    breaker.failed(now)
+    assert breaker.state is BreakerState.CLOSED
 
 
 def test_a_fatal_failure_opens_it_at_once() -> None:

@@ -267,7 +267,10 @@ async def test_a_session_that_the_server_ends_under_a_request_is_replaced(
         assert response.code in {222, 503}
 
 
-async def test_a_request_is_given_up_after_three_connections(autojump_clock: MockClock) -> None:
+async def test_a_request_is_given_up_after_three_connections(
+    expect_log: Callable[[str], None], autojump_clock: MockClock
+) -> None:
+    expect_log("given up")
     async with running() as (server, pool):
 
         async def die(session: Session, verb: str, argument: str) -> bool:
@@ -317,8 +320,9 @@ async def test_surplus_connections_are_closed_in_time(autojump_clock: MockClock)
 
 
 async def test_a_silent_server_costs_the_response_timeout_and_no_more(
-    autojump_clock: MockClock,
+    expect_log: Callable[[str], None], autojump_clock: MockClock
 ) -> None:
+    expect_log("given up")
     async with running() as (server, pool):
 
         async def silent(session: Session, verb: str, argument: str) -> bool:
@@ -332,8 +336,9 @@ async def test_a_silent_server_costs_the_response_timeout_and_no_more(
 
 
 async def test_a_dripping_server_is_given_up_after_the_article_timeout(
-    autojump_clock: MockClock,
+    expect_log: Callable[[str], None], autojump_clock: MockClock
 ) -> None:
+    expect_log("given up")
     async with running() as (server, pool):
 
         async def drip(session: Session, verb: str, argument: str) -> bool:
@@ -380,6 +385,55 @@ async def test_the_limit_is_learned_and_rises_again(autojump_clock: MockClock) -
         server.limit = 100
         await trio.sleep(1000)
         assert pool.limit == 6
+
+
+async def test_a_server_that_lets_us_in_and_hangs_up_is_dialled_ever_less(
+    expect_log: Callable[[str], None], autojump_clock: MockClock
+) -> None:
+    expect_log("given up")
+    async with running(warm_connections=1) as (server, pool):
+
+        async def hang_up(session: Session, verb: str, argument: str) -> bool:
+            if verb == "BODY":
+                session.drop()
+                await trio.sleep_forever()
+            return False
+
+        server.hook = hang_up
+        server.add(1)
+        dials = []
+        for _ in range(10):
+            before = server.dials
+            for _ in range(60):
+                await outcome(pool, body(1))
+                await trio.sleep(1)
+            dials.append(server.dials - before)
+        assert dials[0] <= 15
+        assert dials[-1] <= 3, dials
+        server.hook = None
+        await trio.sleep(80)
+        assert not isinstance(await outcome(pool, body(1)), UsenetfsError)
+        assert pool.status().state == "healthy"
+
+
+async def test_the_limit_is_learned_from_a_session_that_is_ended(autojump_clock: MockClock) -> None:
+    async with running(connections=4) as (server, pool):
+        server.round_trip = 0.5
+        server.add(1)
+
+        async def late(session: Session, verb: str, argument: str) -> bool:
+            if verb == "BODY" and len(server.sessions) > 2 and session.number > 2:
+                session.say("502 You have exceeded the connection limit")
+                session.drop()
+                await trio.sleep_forever()
+            return False
+
+        server.hook = late
+        async with trio.open_nursery() as nursery:
+            for _ in range(30):
+                nursery.start_soon(pool.perform, body(1))
+        assert pool.limit == 2
+        assert pool.status().state == "healthy"
 
 
 async def test_the_breaker_opens_and_a_probe_closes_it(

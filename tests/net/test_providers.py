@@ -72,7 +72,10 @@ async def test_the_lower_priority_number_is_asked_first(autojump_clock: MockCloc
 
 
 @pytest.mark.parametrize("code", ["430 no", "451 taken down", "403 fault", "400 closing"])
-async def test_the_next_server_is_asked(autojump_clock: MockClock, code: str) -> None:
+async def test_the_next_server_is_asked(
+    autojump_clock: MockClock, code: str, expect_log: Callable[[str], None]
+) -> None:
+    expect_log("a is given up")
     async with running(settings("a"), settings("b", priority=1)) as (providers, fakes):
         fakes["a"].hook = answering("BODY", code)
         fakes["b"].add(1)

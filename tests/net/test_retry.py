@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -13,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from usenetfs.errors import AuthenticationError, NetworkError
-from usenetfs.net.retry import RetryManager, RetryPolicy, StopAt, Strategy
+import usenetfs.errors
+from usenetfs.errors import AuthenticationError, NetworkError, UsenetfsError
+from usenetfs.net.retry import RetryCounts, RetryManager, RetryPolicy, StopAt, Strategy
+from usenetfs.net.retry_rules import RULES, rule_of
 
 
 def waits(policy: RetryPolicy, count: int) -> list[float]:
@@ -34,6 +38,8 @@ def waits(policy: RetryPolicy, count: int) -> list[float]:
 )
 def test_how_the_waits_grow(strategy: Strategy, expected: list[int]) -> None:
     assert waits(RetryPolicy(strategy, jitter=0), 8) == expected
+    if strategy is not Strategy.FIXED:
+        assert waits(RetryPolicy(strategy, jitter=0), 100)[-1] == 60
 
 
 @given(
@@ -65,7 +71,7 @@ async def test_five_retries_by_default_and_each_is_counted(autojump_clock: MockC
     with pytest.raises(NetworkError):
         await manager.retrying("fetch")(fail)
     assert tries == 6
-    assert manager.counts == {"fetch": 5}
+    assert manager.counts() == {"fetch": RetryCounts(attempts=6, retries=5, given_up=1)}
     assert trio.current_time() == pytest.approx(1 + 2 + 4 + 8 + 16)
 
 
@@ -77,7 +83,7 @@ async def test_what_is_not_recoverable_is_not_retried() -> None:
 
     with pytest.raises(AuthenticationError):
         await manager.retrying("fetch")(fail)
-    assert not manager.counts
+    assert manager.counts() == {"fetch": RetryCounts(attempts=1, retries=0, given_up=0)}
 
 
 async def test_success_ends_it(autojump_clock: MockClock) -> None:
@@ -102,3 +108,51 @@ async def test_a_deadline_is_never_overslept(autojump_clock: MockClock) -> None:
     with pytest.raises(NetworkError):
         await manager.retrying("fetch", stop=StopAt(trio.current_time() + 10))(fail)
     assert trio.current_time() == pytest.approx(7)
+
+
+async def test_each_kind_has_its_policy_and_its_counts(autojump_clock: MockClock) -> None:
+    manager = RetryManager(
+        RetryPolicy(jitter=0),
+        kinds={"stat": RetryPolicy(Strategy.FIBONACCI, retries=7, first=2.0, ceiling=9, jitter=0)},
+    )
+
+    async def fail() -> None:
+        raise NetworkError("down")
+
+    with pytest.raises(NetworkError):
+        await manager.retrying("stat")(fail)
+    assert trio.current_time() == pytest.approx(2 + 2 + 4 + 6 + 9 + 9 + 9)
+    with pytest.raises(NetworkError):
+        await manager.retrying("anything")(fail)
+    assert manager.counts() == {
+        "anything": RetryCounts(6, 5, 1),
+        "stat": RetryCounts(8, 7, 1),
+    }
+
+
+def test_a_delay_can_be_had_without_a_loop() -> None:
+    rng = random.Random(1)
+    for strategy in Strategy:
+        policy = RetryPolicy(strategy, jitter=0)
+        assert [policy.delay(number, rng) for number in range(1, 6)] == waits(policy, 5)
+
+
+def test_the_documented_table_is_the_one_that_is_followed() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "retries.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (yes|no) \| (.+) \|$", text, re.MULTILINE)
+    assert rows == [
+        (
+            kind.error_code,
+            rule.at_once.value,
+            "yes" if kind.recoverable else "no",
+            rule.identity.value,
+        )
+        for kind, rule in RULES.items()
+    ]
+
+
+def test_every_error_has_a_rule() -> None:
+    for kind in vars(usenetfs.errors).values():
+        if isinstance(kind, type) and issubclass(kind, UsenetfsError):
+            nearest = next(parent for parent in kind.__mro__ if parent in RULES)
+            assert rule_of(kind.__new__(kind)) is RULES[nearest]

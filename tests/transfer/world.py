@@ -183,7 +183,8 @@ async def opened_world(
         Staging(path / "staging", block_size=BLOCK) as staging,
         ArticleCache(path / "cache", max_bytes=1 << 20, min_free_bytes=0) as cache,
     ):
-        retries = RetryManager(RetryPolicy(first=0.5))
+        policy = RetryPolicy(first=0.5, retries=None)
+        retries = RetryManager(kinds={"post": policy, "fetch": policy})
         async with open_fetcher(
             servers,
             cache,

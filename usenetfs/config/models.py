@@ -148,6 +148,21 @@ class ServerSection(Section):
     """Whether articles may be posted here."""
     storage_group: Annotated[str, Field(min_length=1)] | None = None
     """Servers of one group share their articles: what one misses, the others miss too."""
+    max_pipeline: Annotated[int, Field(ge=1, le=64)] = 16
+    """Requests outstanding on one connection, at most; 1 for a server that cannot pipeline."""
+    post_ahead: bool = False
+    """Whether the next POST may be sent before the reply to the last article; some servers
+    cannot take that, ``usenetfs server test`` finds out."""
+    reserved_connections: Annotated[int, Field(ge=0, le=199)] | None = None
+    """Connections kept for programs that wait for a read; one in ten unless given."""
+    warm_connections: Annotated[int, Field(ge=0, le=200)] = 1
+    """Connections kept open while nothing is to be done."""
+
+    @model_validator(mode="after")
+    def _leaves_connections(self) -> ServerSection:
+        if self.reserved_connections is not None and self.reserved_connections >= self.connections:
+            raise ValueError("reserved_connections must be fewer than connections")
+        return self
 
     @property
     def effective_port(self) -> int:
@@ -237,6 +252,39 @@ class UploadSection(Section):
         return self
 
 
+RetryStrategy = Annotated[
+    Literal["exponential", "linear", "fibonacci", "fixed"], BeforeValidator(_lower)
+]
+RetryCount = Annotated[int, Field(ge=0, le=1000)]
+
+
+class RetrySection(Section):
+    """``[network.retry.KIND]``: what differs for one kind of operation from ``[network]``."""
+
+    retries: RetryCount | None = None
+    strategy: RetryStrategy | None = None
+    delay: Timeout | None = None
+    """The first wait."""
+    max_delay: Timeout | None = None
+    """No wait is longer."""
+    jitter: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The share of a wait by which chance makes it longer or shorter."""
+
+
+class RetrySections(Section):
+    """``[network.retry]``: by kind of operation."""
+
+    connect: RetrySection = RetrySection()
+    """Dialling a server that could not be reached or did not let us in; without end."""
+    fetch: RetrySection = RetrySection()
+    """An article that a program waits for, while no server can be asked; for a minute, or
+    ``retries`` times where given."""
+    post: RetrySection = RetrySection()
+    """Sending an article; without end unless ``retries`` is given."""
+    stat: RetrySection = RetrySection()
+    """Looking for an article that was posted; until ``upload.check_timeout``."""
+
+
 class NetworkSection(Section):
     """``[network]``: how long to wait for servers, and how to try again."""
 
@@ -246,12 +294,16 @@ class NetworkSection(Section):
     """For a reply to begin, and for each further piece of it."""
     idle_check: Timeout = 30.0
     """An idle connection is probed this often."""
-    retries: Annotated[int, Field(ge=0, le=100)] = 5
+    retries: RetryCount = 5
     """How often an operation is tried again; posting goes on for as long as it takes."""
-    retry_strategy: Literal["exponential", "linear", "fibonacci", "fixed"] = "exponential"
+    retry_strategy: RetryStrategy = "exponential"
     retry_delay: Timeout = 1.0
     """The first wait."""
     retry_max_delay: Timeout = 60.0
+    """No wait is longer."""
+    retry_jitter: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """The share of a wait by which chance makes it longer or shorter."""
+    retry: RetrySections = RetrySections()
 
 
 class LogSection(Section):

@@ -45,6 +45,10 @@ def one_server(
         priority=server.priority,
         posting=server.posting,
         storage_group=server.storage_group,
+        max_pipeline=server.max_pipeline,
+        post_ahead=server.post_ahead,
+        reserved_connections=server.reserved_connections,
+        warm_connections=min(server.warm_connections, server.connections),
         timeouts=Timeouts(
             connect=network.connect_timeout,
             response=network.timeout,

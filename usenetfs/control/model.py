@@ -101,6 +101,16 @@ class ServerReport(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class RetryReport(Message):
+    """Operations of one kind that are tried again when they fail, since the mount."""
+
+    kind: str
+    attempts: int = 0
+    retries: int = 0
+    given_up: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CacheReport(Message):
     """The cache of fetched articles, on disk and in memory."""
 
@@ -159,6 +169,7 @@ class StatusReport(Message):
     time_left: float | None = None
     """Seconds until everything staged is seen, at the present speed; None when unknown."""
     servers: tuple[ServerReport, ...] = ()
+    retries: tuple[RetryReport, ...] = ()
     cache: CacheReport = field(default_factory=CacheReport)
     checkpoint: CheckpointReport = field(default_factory=CheckpointReport)
     recent_errors: tuple[RecentError, ...] = ()

@@ -16,6 +16,7 @@ from usenetfs.control.model import (
     DropReport,
     DurabilityReport,
     QueueReport,
+    RetryReport,
     ServerReport,
     StatusReport,
     SyncReport,
@@ -79,6 +80,10 @@ class Facade:
             download=self._download.report(),
             time_left=_time_left(pending, upload.now),
             servers=tuple(_server(status) for status in parts.providers.statuses()),
+            retries=tuple(
+                RetryReport(kind, counts.attempts, counts.retries, counts.given_up)
+                for kind, counts in parts.retries.counts().items()
+            ),
             cache=await self.cache(),
             recent_errors=parts.errors.list(),
         )

@@ -24,6 +24,7 @@ class _StatusCollector(Collector):
         yield from _transfer(self._status)
         yield from _stored(self._status)
         yield from _servers(self._status)
+        yield from _retries(self._status)
         yield from _process()
 
 
@@ -80,6 +81,22 @@ def _servers(status: StatusReport) -> Iterator[Metric]:
         health.add_metric([server.name], server.health)
         errors.add_metric([server.name], server.errors)
     yield from (connections, health, errors)
+
+
+def _retries(status: StatusReport) -> Iterator[Metric]:
+    attempts, retries, given_up = (
+        CounterMetricFamily(f"usenet_operation_{name}", text, labels=["kind"])
+        for name, text in (
+            ("attempts", "Tries of operations, first ones included"),
+            ("retries", "Tries after the first"),
+            ("given_up", "Operations whose tries were used up"),
+        )
+    )
+    for operation in status.retries:
+        attempts.add_metric([operation.kind], operation.attempts)
+        retries.add_metric([operation.kind], operation.retries)
+        given_up.add_metric([operation.kind], operation.given_up)
+    yield from (attempts, retries, given_up)
 
 
 def _process() -> Iterator[Metric]:

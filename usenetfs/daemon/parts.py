@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
 from usenetfs.article.keys import KeySet
 from usenetfs.article.newsgroups import GroupRule, NewsgroupChoice
-from usenetfs.config.models import Settings
+from usenetfs.config.models import RetrySection, Settings
 from usenetfs.config.servers import server_settings
 from usenetfs.daemon.recent_errors import RecentErrors
 from usenetfs.errors import ConfigurationError
@@ -56,6 +56,7 @@ class Parts:
     files: Files
     operations: Operations
     errors: RecentErrors
+    retries: RetryManager
 
 
 @asynccontextmanager
@@ -64,8 +65,10 @@ async def open_parts(options: DaemonOptions) -> AsyncIterator[Parts]:
     keys = KeySet.from_master(options.master_key, options.filesystem_id)
     settings = options.settings
     errors = RecentErrors()
-    providers = ProviderSet(server_settings(settings, options.passwords))
-    retries = RetryManager(_retry_policy(settings))
+    retries = _retries(settings)
+    providers = ProviderSet(
+        server_settings(settings, options.passwords), redial=retries.policy_of("connect")
+    )
     with (
         Index.open(options.paths.index, directory_key=keys.directory_key) as index,
         Staging(options.paths.staging, block_size=index.identity.block_size) as staging,
@@ -149,7 +152,9 @@ def _wire(
         writeback=options.writeback,
         report=errors.report,
     )
-    return Parts(index, providers, cache, staged, fetcher, uploader, files, operations, errors)
+    return Parts(
+        index, providers, cache, staged, fetcher, uploader, files, operations, errors, retries
+    )
 
 
 def _newsgroups(settings: Settings) -> NewsgroupChoice:
@@ -170,13 +175,37 @@ def _newsgroups(settings: Settings) -> NewsgroupChoice:
     return NewsgroupChoice(settings.posting.groups, rules)
 
 
-def _retry_policy(settings: Settings) -> RetryPolicy:
+def _retries(settings: Settings) -> RetryManager:
+    """Policies by kind. Where nothing else is configured, data that is only here is posted for
+    ever, and a fetch ends by the patience of who reads."""
     network = settings.network
-    return RetryPolicy(
+    policy = RetryPolicy(
         strategy=Strategy(network.retry_strategy),
         retries=network.retries,
         first=network.retry_delay,
         ceiling=network.retry_max_delay,
+        jitter=network.retry_jitter,
+    )
+    endless = replace(policy, retries=None)
+    return RetryManager(
+        policy,
+        kinds={
+            "connect": replace(_changed(policy, network.retry.connect), retries=None),
+            "fetch": _changed(endless, network.retry.fetch),
+            "post": _changed(endless, network.retry.post),
+            "stat": replace(_changed(policy, network.retry.stat), retries=None),
+        },
+    )
+
+
+def _changed(policy: RetryPolicy, section: RetrySection) -> RetryPolicy:
+    """The policy with what the section gives."""
+    return RetryPolicy(
+        strategy=policy.strategy if section.strategy is None else Strategy(section.strategy),
+        retries=policy.retries if section.retries is None else section.retries,
+        first=policy.first if section.delay is None else section.delay,
+        ceiling=policy.ceiling if section.max_delay is None else section.max_delay,
+        jitter=policy.jitter if section.jitter is None else section.jitter,
     )
 
 

@@ -133,6 +133,8 @@ class Connection:
         """The pool wants it idle, for a POST."""
         self.failures = 0
         """In a row; the pool replaces the connection when there are too many."""
+        self.answered = 0
+        """Replies, those to checks included."""
         self.checking = False
         """A ``DATE`` of ours is in flight."""
         self.last_used = self.last_heard = self.head_since = 0.0
@@ -450,6 +452,7 @@ class Connection:
             # The request stays in flight: the pool decides what becomes of it.
             raise refused_session(response.code, response.text, self._settings.name)
         self.inflight.popleft()
+        self.answered += 1
         if response.verb is Verb.BODY and response.code == 222:
             self.interval.add(now - self.head_since)
         self._on_reply(self, request, response)
@@ -466,6 +469,7 @@ class Connection:
         if ends_session(response.code):
             raise refused_session(response.code, response.text, self._settings.name)
         # 111 or not (some servers lack DATE and say 500): it is there and it answers.
+        self.answered += 1
         self.failures = 0
 
     def _start_article(self, request: Request, now: float) -> None:

@@ -17,6 +17,9 @@ OPEN        its time has passed            HALF_OPEN
 HALF_OPEN   the one probe got in           CLOSED
 HALF_OPEN   the probe failed               OPEN, longer
 ==========  =============================  ===========
+
+Getting in is half of it: failures are forgotten only when the server has answered something, so
+that one which lets everybody in and then hangs up is dialled less and less often, too.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ import enum
 import random
 from dataclasses import dataclass, field
 from typing import Final
+
+from usenetfs.net.retry import RetryPolicy
 
 SCORE_HALF_LIFE: Final = 60.0
 """Seconds in which the distance of a score from 1 halves by itself."""
@@ -100,14 +105,13 @@ class BreakerState(enum.Enum):
 class CircuitBreaker:
     """Stops dialling a server that does not answer, and finds out when it is back."""
 
+    redial: RetryPolicy = field(default_factory=RetryPolicy)
+    """How long to stay OPEN, the first time, the second time in a row, and so on."""
     threshold: int = 3
-    first_delay: float = 1.0
-    max_delay: float = 60.0
-    jitter: float = 0.25
     rng: random.Random = field(default_factory=random.Random, repr=False)
     state: BreakerState = BreakerState.CLOSED
     failures: int = 0
-    """Failed dials in a row."""
+    """Failed dials and useless sessions in a row."""
     retry_at: float = 0.0
     """OPEN: when a probe may go. CLOSED: when the next dial after a failed one may go."""
     _opened: int = 0
@@ -120,22 +124,27 @@ class CircuitBreaker:
             self.state = BreakerState.HALF_OPEN
         return self.state is BreakerState.HALF_OPEN and dialling == 0
 
-    def succeeded(self) -> None:
+    def admitted(self) -> None:
+        """A dial ended in a session. Until it has been of use, one more failure is too many."""
         self.state = BreakerState.CLOSED
-        self.failures = 0
-        self._opened = 0
         self.retry_at = 0.0
 
+    def succeeded(self) -> None:
+        """The server answered."""
+        self.failures = self._opened = 0
+
     def failed(self, now: float, *, fatal: bool = False) -> None:
-        """A dial failed. ``fatal``: dialling again soon makes no sense."""
+        """A dial failed, or a session ended before it was of any use.
+
+        ``fatal``: dialling again soon makes no sense.
+        """
         self.failures += 1
         if self.state is BreakerState.CLOSED and not fatal and self.failures < self.threshold:
-            self.retry_at = now + self.failures * self.first_delay / 4
+            self.retry_at = now + self.failures * self.redial.first / 4
             return
-        delay = min(self.first_delay * 2.0 ** min(self._opened, 16), self.max_delay)
-        if fatal:
-            delay = self.max_delay
-        delay = min(self.max_delay, delay * (1 + self.rng.uniform(-self.jitter, self.jitter)))
         self._opened += 1
+        delay = self.redial.delay(self._opened, self.rng)
+        if fatal:
+            delay = max(delay, self.redial.ceiling * (1 - self.redial.jitter))
         self.state = BreakerState.OPEN
         self.retry_at = now + delay

@@ -13,6 +13,7 @@ Must not know: other servers, what an article means.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ from usenetfs.errors import (
 from usenetfs.net.connection import Connection, ConnectionState, Request, Traits
 from usenetfs.net.health import BreakerState, CircuitBreaker, Health
 from usenetfs.net.pool_state import BUSY_TICK, PoolState
+from usenetfs.net.retry import RetryPolicy
+from usenetfs.net.retry_rules import AtOnce, rule_of
 from usenetfs.net.settings import ServerSettings
 from usenetfs.net.stream import Dialer, NetworkDialer
 from usenetfs.nntp.client import Response
@@ -73,10 +76,16 @@ class ServerStatus:
 class Pool:
     """See the module. :meth:`run` drives it; requests made before wait for it."""
 
-    def __init__(self, settings: ServerSettings, *, dialer: Dialer | None = None) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        dialer: Dialer | None = None,
+        redial: RetryPolicy | None = None,
+    ) -> None:
         self.settings = settings
         self.health = Health()
-        self.breaker = CircuitBreaker()
+        self.breaker = CircuitBreaker(redial or RetryPolicy())
         self.last_error: UsenetfsError | None = None
         self.errors = 0
         self.requests: Counter[str] = Counter()
@@ -174,7 +183,8 @@ class Pool:
             self._abandon(request)
             raise
         if request.error is not None:
-            raise request.error
+            # Several requests may have failed for one reason; each caller gets an error of its own.
+            raise copy.copy(request.error) from request.error
         assert request.response is not None
         return request.response
 
@@ -257,7 +267,7 @@ class Pool:
             self._traits,
             dialer=self._dialer,
             on_reply=self._on_reply,
-            on_replies=self.update,
+            on_replies=self._on_replies,
         )
 
     # --- what happens ----------------------------------------------------------------------------
@@ -282,6 +292,10 @@ class Pool:
         self.requests[request.verb.name] += 1
         if not request.abandoned:
             request.succeed(response)
+
+    def _on_replies(self) -> None:
+        self.breaker.succeeded()
+        self.update()
 
     async def _live(self, connection: Connection) -> None:
         """One connection from dialling to its end."""
@@ -312,28 +326,36 @@ class Pool:
         except UsenetfsError as failure:
             error = failure
         else:
-            self.breaker.succeeded()
-            self.health.succeeded(trio.current_time())
+            self.breaker.admitted()
             return None
         error.server = self.name
+        connection.state = ConnectionState.CLOSING
         self._dial_failed(error)
         return error
 
     def _dial_failed(self, error: UsenetfsError) -> None:
         now = trio.current_time()
+        if isinstance(error, TooManyConnectionsError | AuthenticationError) and (
+            self._lower_limit(now, error)
+        ):
+            return
+        self._failed(now, error)
+
+    def _lower_limit(self, now: float, error: UsenetfsError) -> bool:
+        """Learn the limit from a connection that was refused or ended; whether there is one."""
+        allowed = len(self._state.ready())
         if isinstance(error, TooManyConnectionsError):
             # Those that are being dialled meanwhile may have been let in; each that has not been
             # comes by here.
-            allowed = len(self._state.ready()) + self._state.dialling() - 1
-        elif isinstance(error, AuthenticationError):
-            # Who is logged in already and is refused once more has too many, whatever the words.
-            allowed = len(self._state.ready())
-        else:
-            allowed = 0
+            allowed += self._state.dialling()
+        # Else who is logged in already and is refused once more has too many, whatever the words.
         if allowed:
             self._state.lower_limit(now, allowed)
             log.info("%s allows %d connections now: %s", self.name, allowed, error)
-            return
+        return bool(allowed)
+
+    def _failed(self, now: float, error: UsenetfsError) -> None:
+        """The server could not be reached, or let us in and was of no use."""
         was = self.breaker.state
         self._note(error)
         self.health.failed(now)
@@ -348,8 +370,13 @@ class Pool:
         connection.inflight.clear()
         now = trio.current_time()
         if error is not None and (owed or connection.checking):
-            self._note(error)
-            self.health.failed(now)
+            if isinstance(error, TooManyConnectionsError) and self._lower_limit(now, error):
+                pass  # it works, only not as often as we thought
+            elif connection.answered or self._stopping:
+                self._note(error)
+                self.health.failed(now)
+            else:
+                self._failed(now, error)
             log.info("a connection to %s ended (%d replies owed): %s", self.name, len(owed), error)
         reason = error or ConnectionLostError(f"{self.name}: the connection was closed")
         stale = connection.last_heard + STALE_AFTER < connection.head_since
@@ -361,7 +388,7 @@ class Pool:
                         server=self.name,
                     )
                 )
-            elif request.lost >= MAX_LOST or isinstance(error, FATAL) or self._stopping:
+            elif request.lost >= MAX_LOST or self._stopping or not _another_may(reason):
                 request.fail(reason)
             else:
                 request.lost += not stale
@@ -375,3 +402,8 @@ class Pool:
     def _note(self, error: UsenetfsError) -> None:
         self.errors += 1
         self.last_error = error
+
+
+def _another_may(error: UsenetfsError) -> bool:
+    """Whether another connection to the same server may do what one that ended did not."""
+    return rule_of(error).at_once is AtOnce.OTHER_CONNECTION

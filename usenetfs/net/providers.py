@@ -27,13 +27,14 @@ from usenetfs.errors import (
     ArticleMissingError,
     EncodingError,
     NoHealthyServersError,
-    PostInDoubtError,
     PostingNotAllowedError,
     UsenetfsError,
 )
 from usenetfs.net.connection import Request
 from usenetfs.net.pool import Pool, ServerStatus
-from usenetfs.net.replies import refused_article, refused_post, server_failed
+from usenetfs.net.replies import refused_article, refused_post
+from usenetfs.net.retry import RetryPolicy
+from usenetfs.net.retry_rules import AtOnce, rule_of
 from usenetfs.net.settings import ServerSettings
 from usenetfs.net.stream import Dialer
 from usenetfs.nntp.grammar import Verb
@@ -82,8 +83,14 @@ class Postable(Protocol):
 class ProviderSet:
     """See the module."""
 
-    def __init__(self, servers: Sequence[ServerSettings], *, dialer: Dialer | None = None) -> None:
-        self._pools = [Pool(settings, dialer=dialer) for settings in servers]
+    def __init__(
+        self,
+        servers: Sequence[ServerSettings],
+        *,
+        dialer: Dialer | None = None,
+        redial: RetryPolicy | None = None,
+    ) -> None:
+        self._pools = [Pool(settings, dialer=dialer, redial=redial) for settings in servers]
         self._misses: TTLCache[tuple[MessageId, str], str] = TTLCache(
             MAX_MISSES, MISS_LIFETIME, timer=trio.current_time
         )
@@ -208,7 +215,7 @@ class ProviderSet:
                 self._misses[message_id, pool.settings.group] = error.message
         elif isinstance(error, EncodingError):
             outcome.damaged[pool.name] = error.message
-        elif server_failed(error):
+        elif rule_of(error).at_once is not AtOnce.NOTHING:
             outcome.failed[pool.name] = error.message
         else:
             raise error.concerning(message_id)
@@ -232,14 +239,11 @@ class ProviderSet:
                     self._posted[article.message_id] = (pool.name, request.connection)
                     return PostResult(pool.name, _id_in(response.text) or article.message_id)
                 raise refused_post(response.code, response.text, pool.name)
-            except PostInDoubtError as error:
-                raise error.concerning(article.message_id) from None
-            except PostingNotAllowedError as error:
-                refusals.append(error)
-                outcome.failed[pool.name] = error.message
             except UsenetfsError as error:
-                if not server_failed(error):
+                if rule_of(error).at_once is AtOnce.NOTHING:
                     raise error.concerning(article.message_id) from None
+                if isinstance(error, PostingNotAllowedError):
+                    refusals.append(error)
                 outcome.failed[pool.name] = error.message
         if refusals and len(refusals) == len(outcome.failed):
             raise refusals[0].concerning(article.message_id)

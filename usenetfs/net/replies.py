@@ -13,7 +13,6 @@ from usenetfs.errors import (
     ArticleMissingError,
     AuthenticationError,
     DuplicateArticleError,
-    NetworkError,
     PostingNotAllowedError,
     PostRejectedError,
     QuotaError,
@@ -88,8 +87,3 @@ def ends_session(code: int) -> bool:
     else would be answered either before a new login.
     """
     return code in {205, 400, 480, 481, 483, 502}
-
-
-def server_failed(error: UsenetfsError) -> bool:
-    """Whether the error is about the server (so the next one should be asked)."""
-    return isinstance(error, NetworkError | AuthenticationError | QuotaError)

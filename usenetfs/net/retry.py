@@ -1,19 +1,8 @@
 """Trying again: how long to wait, how often, and counted by kind of operation (R3).
 
 Waits and stops are tenacity's objects; the Fibonacci wait, which it lacks, and the bounded jitter
-are here. What is retried, and with the same Message-ID or a new one, is the caller's rule: it knows
-what its errors mean. The rules there are:
-
-======================  ==========================  ===============================================
-operation               error                       next
-======================  ==========================  ===============================================
-post                    network, in doubt, quota    the same article, the same Message-ID, for ever
-post                    rejected                    a new attempt: new salt, new Message-ID
-post                    duplicate                   fetched; ours: posted, else as rejected
-fetch                   network                     the same article until patience ends
-fetch                   missing, damaged            the next server, at once; then the reader's EIO
-check (STAT)            anything                    growing waits until its deadline
-======================  ==========================  ===============================================
+are here. Each kind of operation may have a policy of its own. What is retried, and with the same
+Message-ID or a new one, is decided by the one table of :mod:`usenetfs.net.retry_rules`.
 """
 
 from __future__ import annotations
@@ -22,15 +11,16 @@ import enum
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import tenacity
 import trio
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base, wait_exponential, wait_fixed, wait_incrementing
 
-from usenetfs.errors import UsenetfsError
+from usenetfs.net.retry_rules import worth_repeating
 
 log = logging.getLogger("usenetfs.net")
 
@@ -54,7 +44,7 @@ class WaitFibonacci(wait_base):
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
         low, high = 0, 1
         for _ in range(retry_state.attempt_number):
-            if high * self.unit >= self.ceiling:
+            if low * self.unit >= self.ceiling:
                 break
             low, high = high, low + high
         return min(max(low, 1) * self.unit, self.ceiling)
@@ -86,6 +76,9 @@ class StopAt(stop_base):
         return trio.current_time() + retry_state.upcoming_sleep > self.deadline
 
 
+_NOBODY: Final = tenacity.AsyncRetrying(sleep=trio.sleep)
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """``first`` and ``ceiling`` in seconds; ``retries`` None: without end."""
@@ -110,11 +103,44 @@ class RetryPolicy:
                 wait = wait_fixed(min(self.first, self.ceiling))
         return WaitWithJitter(wait, jitter=self.jitter, ceiling=self.ceiling, rng=rng)
 
+    def delay(self, attempt: int, rng: random.Random) -> float:
+        """Seconds to wait after so many tries, for those who keep count themselves."""
+        state = tenacity.RetryCallState(_NOBODY, None, (), {})
+        state.attempt_number = max(1, attempt)
+        return self.wait(rng)(state)
+
     def stop(self) -> stop_base:
         """The stop object: after the first try and all retries."""
         if self.retries is None:
             return tenacity.stop_never
         return tenacity.stop_after_attempt(self.retries + 1)
+
+
+class _CountingStop(stop_base):
+    """Another stop, which tells when it ends the trying."""
+
+    def __init__(self, stop: stop_base, on_stop: Callable[[], None]) -> None:
+        self.stop = stop
+        self.on_stop = on_stop
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        over = bool(self.stop(retry_state))
+        if over:
+            self.on_stop()
+        return over
+
+
+@dataclass(frozen=True, slots=True)
+class RetryCounts:
+    """Of one kind of operation, since the start."""
+
+    attempts: int
+    """First tries and all others."""
+    retries: int
+    """Tries after the first."""
+    given_up: int
+    """Operations that failed although they might have been tried again: their tries were used
+    up."""
 
 
 def _never(error: BaseException) -> None:
@@ -123,29 +149,50 @@ def _never(error: BaseException) -> None:
 
 @dataclass(slots=True)
 class RetryManager:
-    """Retries by one policy; ``counts`` says how many there were of each kind of operation."""
+    """Retries by policy: ``kinds`` has those of single kinds of operation, ``policy`` is that of
+    all others. Every try is counted by kind; see :meth:`counts`."""
 
     policy: RetryPolicy = field(default_factory=RetryPolicy)
-    counts: Counter[str] = field(default_factory=Counter)
-    rng: random.Random = field(default_factory=random.Random)
+    kinds: Mapping[str, RetryPolicy] = field(default_factory=dict)
+    rng: random.Random = field(default_factory=random.Random, repr=False)
+    _attempts: Counter[str] = field(default_factory=Counter, init=False)
+    _retries: Counter[str] = field(default_factory=Counter, init=False)
+    _given_up: Counter[str] = field(default_factory=Counter, init=False)
+
+    def policy_of(self, kind: str) -> RetryPolicy:
+        """What applies to this kind of operation."""
+        return self.kinds.get(kind, self.policy)
+
+    def counts(self) -> dict[str, RetryCounts]:
+        """By kind of operation, those that were ever begun."""
+        return {
+            kind: RetryCounts(self._attempts[kind], self._retries[kind], self._given_up[kind])
+            for kind in sorted(self._attempts)
+        }
 
     def retrying(
         self,
         kind: str,
         *,
-        may_retry: Callable[[BaseException], bool] = lambda error: (
-            isinstance(error, UsenetfsError) and error.recoverable
-        ),
+        may_retry: Callable[[BaseException], bool] = worth_repeating,
         stop: stop_base | None = None,
         on_failure: Callable[[BaseException], None] = _never,
     ) -> tenacity.AsyncRetrying:
         """To be iterated: ``async for attempt in manager.retrying("fetch"): with attempt: …``.
 
-        The last error is raised as it is. ``on_failure`` is told of each that is retried.
+        ``stop`` stands in for that of the policy. The last error is raised as it is.
+        ``on_failure`` is told of each that is retried.
         """
+        policy = self.policy_of(kind)
+
+        def before(state: tenacity.RetryCallState) -> None:
+            self._attempts[kind] += 1
+            self._retries[kind] += state.attempt_number > 1
+
+        def give_up() -> None:
+            self._given_up[kind] += 1
 
         def before_sleep(state: tenacity.RetryCallState) -> None:
-            self.counts[kind] += 1
             error = None if state.outcome is None else state.outcome.exception()
             if error is not None:
                 on_failure(error)
@@ -153,9 +200,10 @@ class RetryManager:
 
         return tenacity.AsyncRetrying(
             sleep=trio.sleep,
-            wait=self.policy.wait(self.rng),
-            stop=self.policy.stop() if stop is None else stop,
+            wait=policy.wait(self.rng),
+            stop=_CountingStop(policy.stop() if stop is None else stop, give_up),
             retry=tenacity.retry_if_exception(may_retry),
+            before=before,
             before_sleep=before_sleep,
             reraise=True,
         )

@@ -77,6 +77,9 @@ class ServerSettings:
     """Servers of one group share a spool: an article missing on one is missing on all."""
     max_pipeline: int = 16
     """Upper bound of requests outstanding on one connection. 1: the server cannot pipeline."""
+    post_ahead: bool = False
+    """Send the next POST behind an article, before the reply to it. RFC 3977 forbids it, and some
+    servers lose or refuse such a POST; only for those that were seen to cope."""
     timeouts: Timeouts = field(default_factory=Timeouts)
 
     def __post_init__(self) -> None:

@@ -22,6 +22,7 @@ from typing import Protocol
 
 import trio
 from cachetools import LRUCache
+from tenacity import stop_any
 
 from usenetfs.article.compression import decompress
 from usenetfs.article.container import Container, Kind, unpack
@@ -236,13 +237,14 @@ class Fetcher:
             return container
 
     async def _patiently(self, wanted: MessageId, lane: Lane, wrong: dict[str, str]) -> FetchedBody:
-        """Fetch; while the network is away, try again until patience ends."""
+        """Fetch; while the network is away, try again until patience or the retries end."""
+        patience_ends = trio.current_time() + self._patience
         async for attempt in self._retries.retrying(
             "fetch",
             may_retry=lambda error: (
                 isinstance(error, NetworkError) and error.recoverable and not wrong
             ),
-            stop=StopAt(trio.current_time() + self._patience),
+            stop=stop_any(self._retries.policy_of("fetch").stop(), StopAt(patience_ends)),
         ):
             with attempt:
                 return await self._source.fetch(wanted, lane=lane, exclude=frozenset(wrong))

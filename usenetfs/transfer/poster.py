@@ -3,13 +3,9 @@
 **Invariant**: the record (number, attempt, salt, members) is committed before the first byte is
 sent, so that a crash leaves nothing on the servers that the index does not know of.
 
-The rules of sending again (RFC 3977 §6.3.1 and DESIGN §3):
-
-- The network failed, or the reply was lost: the same article under the same Message-ID, for as long
-  as it takes; the data is staged and can wait.
-- "Duplicate" for an article of ours: it arrived the first time, or somebody else took the id. It is
-  fetched and opened; ours if it carries our salt.
-- A definite rejection: a new attempt, so a new Message-ID, with a new salt.
+What is sent again under which Message-ID is said by :mod:`usenetfs.net.retry_rules`. Whatever the
+error, an article is tried again for as long as the policy of ``post`` says, normally for ever: its
+data is staged and can wait.
 """
 
 from __future__ import annotations
@@ -21,7 +17,6 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 import trio
-from tenacity import stop_never
 
 from usenetfs.article.container import Kind, Member, choose_padding, container_size, pack
 from usenetfs.article.keys import KeySet
@@ -39,6 +34,7 @@ from usenetfs.errors import (
 )
 from usenetfs.net.providers import FetchedBody, PostResult
 from usenetfs.net.retry import RetryManager
+from usenetfs.net.retry_rules import Identity, rule_of
 from usenetfs.transfer.packer import PreparedSegment
 from usenetfs.types import ArticleId, Lane, MessageId
 
@@ -108,7 +104,7 @@ class Poster:
         """Post until a server takes it; None if meanwhile nobody waits for it any more."""
         current: Recorded | None = recorded
         async for attempt in self._retries.retrying(
-            "post", may_retry=_is_ours_to_report, stop=stop_never, on_failure=self._note
+            "post", may_retry=_is_ours_to_report, on_failure=self._note
         ):
             with attempt:
                 if current is None:
@@ -116,8 +112,9 @@ class Poster:
                 outgoing = await self._build(current)
                 try:
                     server, message_id = await self._try(current, outgoing)
-                except PostRejectedError:
-                    current = self._renew(current)
+                except UsenetfsError as error:
+                    if rule_of(error).identity is not Identity.SAME:
+                        current = self._renew(current)
                     raise
                 self.last_error = None
                 return Posted(server, message_id, current.attempt, current.salt, len(outgoing.wire))
