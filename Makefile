@@ -6,7 +6,7 @@ PYTHON := $(BIN)/python
 SOURCES := usenetfs tests scripts
 ARGS ?=
 
-.PHONY: help run test check lint format test-long fuzz bench-nntp ready clean
+.PHONY: help run test check lint format test-long fuzz bench-nntp bench-net bench-peers ready clean
 
 help:              ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -44,6 +44,12 @@ fuzz: ready        ## the property tests with a hundred times the examples, then
 
 bench-nntp: ready  ## speed of both NNTP roles without any network
 	@$(PYTHON) -m tests.nntp.bench_nntp $(ARGS)
+
+bench-peers: ready ## fetch the programs that benchmarks compare with: Nyuu (npm), NZBGet (Debian)
+	@$(PYTHON) -m scripts.bench.peers
+
+bench-net: ready   ## the news client beside the bare loop, Nyuu and NZBGet; ARGS='--size 100MB --rounds 1'
+	@$(PYTHON) -m scripts.bench.net $(ARGS)
 
 clean:             ## forget the virtual environment and every cache
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* *.egg-info

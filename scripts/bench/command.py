@@ -44,9 +44,17 @@ Scenarios = Callable[[Options], Sequence[Scenario]]
 
 
 def run_benchmark(
-    name: str, purpose: str, scenarios: Scenarios, arguments: Sequence[str] | None = None
+    name: str,
+    purpose: str,
+    scenarios: Scenarios,
+    arguments: Sequence[str] | None = None,
+    *,
+    prepare: Callable[[Options], None] = lambda _: None,
 ) -> int:
-    """Run the scenarios that were asked for, show and keep the results; the exit status."""
+    """Run the scenarios that were asked for, show and keep the results; the exit status.
+
+    ``prepare`` makes what all of them need; only if any is run.
+    """
     chosen = _parser(name, purpose).parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
@@ -61,6 +69,7 @@ def run_benchmark(
             if not wanted:
                 print("no scenario has such a name; --list shows them", file=sys.stderr)
                 return 2
+            prepare(options)
             results = [run_scenario(s, chosen.rounds, progress=_say) for s in wanted]
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)

@@ -1,0 +1,43 @@
+"""Payloads: the same octets whenever the same seed is given, made fast."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+CHUNK: Final = 1 << 20
+
+
+def write_random(path: Path, size: int, *, seed: int = 0) -> None:
+    """A file that no compression shrinks and in which no two blocks are equal."""
+    with path.open("wb") as file:
+        for chunk in _stream(size, seed):
+            file.write(chunk)
+
+
+def _stream(size: int, seed: int) -> Iterator[bytes]:
+    """``size`` octets of AES-CTR under a key that is the seed, in chunks."""
+    cipher = Cipher(AES(seed.to_bytes(16, "big")), CTR(bytes(16))).encryptor()
+    zeros = bytes(CHUNK)
+    for start in range(0, size, CHUNK):
+        yield cipher.update(zeros[: size - start])
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def drop_cached_pages(path: Path) -> None:
+    """Ask the kernel to forget a file's pages (they have to be written out for that)."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
