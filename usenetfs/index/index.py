@@ -25,8 +25,10 @@ from usenetfs.errors import DatabaseError, FilesystemExistsError, SchemaVersionE
 from usenetfs.index.articles import ArticleState, ArticleTable, InFlightArticle
 from usenetfs.index.attributes import SymlinkTable, XattrTable
 from usenetfs.index.blocks import BlockTable
+from usenetfs.index.chain import ChainTable
 from usenetfs.index.changelog import Changelog
 from usenetfs.index.check import Checker, Finding
+from usenetfs.index.cut import Cut
 from usenetfs.index.database import Database, Transaction, sync_directory, translate
 from usenetfs.index.dirents import DirentTable
 from usenetfs.index.inodes import COLUMNS, InodeTable
@@ -70,6 +72,7 @@ class Index(Transitions):
         self.staging = StagingTable(database, self.totals, identity.block_size)
         self.blocks = BlockTable(database, self.segments, self.staging)
         self.changelog = Changelog(database)
+        self.chain = ChainTable(database)
         super().__init__(database, self.articles, self.segments)
         self._commit_hook: Callable[[], None] | None = None
         database.before_commit = self._before_commit
@@ -210,6 +213,10 @@ class Index(Transitions):
     def _after_rollback(self) -> None:
         self.totals.discard()
         self.changelog.discard()
+
+    def cut(self) -> Cut:
+        """The index as it is now, for another thread to read; to be closed soon."""
+        return Cut(self._database)
 
     # --- what status and sync ask
 

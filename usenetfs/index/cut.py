@@ -1,0 +1,138 @@
+"""The index as it was at one moment, for a thread that makes a checkpoint of it.
+
+:class:`Cut` owns a second, read-only connection whose read transaction is begun on the loop's thread
+(so that the moment is chosen between two transactions, in well under a millisecond) and used in
+another, while the owner goes on writing. As long as it is open the write-ahead log cannot start
+over, so it is closed as soon as it has been read.
+
+:func:`merge` joins changesets into one with the net effect. Neither knows what is published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import apsw
+
+from usenetfs.index.chain import PartKind
+from usenetfs.index.database import BUSY_TIMEOUT_MS, Database, Row, translate
+from usenetfs.index.normal_form import FORMS, encoded_rows, export_rows, normalise, row_of
+from usenetfs.index.totals import Counter
+
+
+def merge(changesets: Iterable[bytes]) -> bytes:
+    """One changeset with the effect of all, in their order. DatabaseError if they do not fit."""
+    builder = apsw.ChangesetBuilder()
+    try:
+        for changes in changesets:
+            builder.add(changes)
+        return builder.output()
+    finally:
+        builder.close()
+
+
+class Cut:
+    """A context manager; made on the owner's thread, outside of transactions."""
+
+    def __init__(self, database: Database) -> None:
+        self._path = database.path
+        try:
+            self._connection = apsw.Connection(
+                str(database.path), flags=apsw.SQLITE_OPEN_READONLY, statementcachesize=32
+            )
+        except apsw.Error as error:
+            raise translate(error, self._path) from error
+        try:
+            self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            self._connection.execute("BEGIN")
+            self.through: int = self._value("SELECT max(seq) FROM local_changelog") or 0
+        except apsw.Error as error:
+            self._connection.close(True)
+            raise translate(error, self._path) from error
+
+    def __repr__(self) -> str:
+        return f"<Cut {self._path} through={self.through}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the write-ahead log go. From any thread; may be called twice."""
+        self._connection.close(True)
+
+    def _value(self, sql: str, bindings: Sequence[Any] = ()) -> Any:
+        row = self._connection.execute(sql, bindings).fetchone()
+        return None if row is None else row[0]
+
+    # --- what changed
+
+    def changes(self, after: int, checkpoint: int) -> bytes:
+        """What was held back from ``checkpoint`` and what changed since ``seq`` ``after``, merged."""
+        return merge(self._changesets(after, checkpoint))
+
+    def _changesets(self, after: int, checkpoint: int) -> Iterator[bytes]:
+        yield from self.parts(PartKind.HELD, checkpoint)
+        for row in self._connection.execute(
+            "SELECT changes FROM local_changelog WHERE seq > ? AND seq <= ? ORDER BY seq",
+            (after, self.through),
+        ):
+            yield row[0]
+
+    def parts(self, kind: PartKind, checkpoint: int) -> Iterator[bytes]:
+        """Stored pieces of a checkpoint, in order."""
+        for row in self._connection.execute(
+            "SELECT data FROM local_chain_part WHERE kind = ? AND number = ? ORDER BY part",
+            (kind, checkpoint),
+        ):
+            yield row[0]
+
+    def staged_inodes(self) -> set[int]:
+        """Inodes whose newest content is not on the servers."""
+        found: set[int] = set()
+        inode: int | None = -1
+        while True:
+            inode = self._value("SELECT min(inode) FROM local_staging WHERE inode > ?", (inode,))
+            if inode is None:
+                return found
+            found.add(inode)
+
+    # --- rows
+
+    def row(self, table: str, key: Sequence[Any]) -> Row | None:
+        """A row as it is, all columns."""
+        return row_of(self._connection, table, key)
+
+    def normal_row(self, table: str, key: Sequence[Any]) -> Row | None:
+        """A row in normal form."""
+        row = self.row(table, key)
+        return None if row is None else normalise(table, row)
+
+    def export(
+        self, excluded: Mapping[str, Sequence[Sequence[Any]]], extra: Mapping[str, bytes]
+    ) -> Iterator[bytes]:
+        """All rows as a changeset; see :func:`normal_form.export_rows`."""
+        return export_rows(self._connection, excluded, extra)
+
+    def encoded(self) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """By table, every row in normal form and changeset encoding."""
+        for table in FORMS:
+            yield table, encoded_rows(self._connection, table)
+
+    def totals(self) -> dict[Counter, tuple[int, int]]:
+        """``(count, bytes)`` of each counter."""
+        rows = self._connection.execute("SELECT name, count, bytes FROM local_totals")
+        return {Counter(name): (count, size) for name, count, size in rows}
+
+    def size(self) -> int:
+        """Bytes of the database, about."""
+        return int(self._value("PRAGMA page_count")) * int(self._value("PRAGMA page_size"))

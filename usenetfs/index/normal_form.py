@@ -1,0 +1,222 @@
+"""Replicated rows as they are published: in normal form, and in SQLite's changeset encoding.
+
+Some columns are counts over other rows (how many blocks rest on a segment, the link count of a
+directory). What is published may lack some of those rows, so published rows say 0 there
+and a reader counts for itself; :data:`NORMAL` is the list.
+
+The encoding is made by SQL, in batches: a snapshot of millions of rows then runs beside the event
+loop without taking the interpreter's lock for more than a moment at a time.
+
+Owns no table. It must not know what a checkpoint is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import apsw
+
+from usenetfs.index.database import Row
+
+BATCH: Final = 500
+"""Rows that SQL joins into one value."""
+
+
+class Column(NamedTuple):
+    """``kind``: I integer, B blob, T text, A any."""
+
+    name: str
+    kind: str
+
+
+class TableForm(NamedTuple):
+    """Columns in their order, and those of the primary key."""
+
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+
+    @property
+    def key_places(self) -> tuple[int, ...]:
+        """Where the key's columns are among all."""
+        names = [column.name for column in self.columns]
+        return tuple(names.index(name) for name in self.key)
+
+    @property
+    def key_flags(self) -> bytes:
+        """For each column its place in the key from 1, or 0: as changesets name them."""
+        return bytes(
+            self.key.index(column.name) + 1 if column.name in self.key else 0
+            for column in self.columns
+        )
+
+
+def _form(name: str, columns: str, *key: str) -> TableForm:
+    parts = (column.split(":") for column in columns.split())
+    return TableForm(name, tuple(Column(part[0], part[1]) for part in parts), key)
+
+
+FORMS: Final = {
+    form.name: form
+    for form in (
+        _form("meta", "key:T value:A", "key"),
+        _form(
+            "inodes",
+            "id:I mode:I uid:I gid:I nlink:I size:I rdev:I atime_ns:I mtime_ns:I ctime_ns:I",
+            "id",
+        ),
+        _form("dirents", "parent:I cookie:I name:B inode:I", "parent", "cookie"),
+        _form("symlinks", "inode:I target:B", "inode"),
+        _form("xattrs", "inode:I name:B value:B", "inode", "name"),
+        _form("blocks", "inode:I number:I segment:I length:I", "inode", "number"),
+        _form(
+            "segments",
+            "id:I hash:B raw_length:I stored_length:I codec:I article:I slot:I refs:I",
+            "id",
+        ),
+        _form("articles", "id:I attempt:I state:I size:I posted:I blocks:I bytes:I", "id"),
+        _form("message_ids", "article:I message_id:T", "article"),
+    )
+}
+"""The replicated tables. A test compares them with the schema."""
+
+NORMAL: Final = {
+    ("inodes", "nlink"): "CASE WHEN mode & 61440 = 16384 THEN 0 ELSE nlink END",
+    ("segments", "refs"): "0",
+    ("articles", "blocks"): "0",
+    ("articles", "bytes"): "0",
+}
+"""What stands in these columns of a published row."""
+
+_DIRECTORY: Final = 0o040000
+
+
+def normalise(table: str, row: Row) -> Row:
+    """A row of all columns in normal form; the same as :data:`NORMAL`."""
+    if table == "inodes":
+        return (*row[:4], 0, *row[5:]) if row[1] & 0o170000 == _DIRECTORY else row
+    if table == "segments":
+        return (*row[:-1], 0)
+    if table == "articles":
+        return (*row[:-2], 0, 0)
+    return row
+
+
+def table_header(form: TableForm) -> bytes:
+    """What stands before a table's changes in a changeset."""
+    return b"T" + bytes((len(form.columns),)) + form.key_flags + form.name.encode() + b"\0"
+
+
+def row_of(connection: apsw.Connection, table: str, key: Sequence[Any]) -> Row | None:
+    """The row as it is, all columns."""
+    form = FORMS[table]
+    where = " AND ".join(f"{name} = ?" for name in form.key)
+    columns = ", ".join(column.name for column in form.columns)
+    return connection.execute(f"SELECT {columns} FROM {table} WHERE {where}", key).fetchone()
+
+
+def encoded_rows(connection: apsw.Connection, table: str) -> Iterator[bytes]:
+    """Every row in normal form, in changeset encoding, one by one (for digests)."""
+    form = FORMS[table]
+    for row in connection.execute(f"SELECT unhex({_record(form)}) FROM {table}"):
+        yield row[0]
+
+
+def encoded_inserts(
+    connection: apsw.Connection, table: str, excluded: Sequence[Sequence[Any]] = ()
+) -> Iterator[bytes]:
+    """Every row in normal form as an INSERT of a changeset, in batches; without the header.
+
+    ``excluded``: keys of rows that are left out.
+    """
+    form = FORMS[table]
+    key = ", ".join(form.key)
+    places = ", ".join("?" for _ in form.key)
+    record = f"'1200' || {_record(form)}"
+    if excluded:
+        _fill_excluded(connection, form, excluded)
+        same = " AND ".join(f"e.{name} = t.{name}" for name in form.key)
+        record = (
+            f"CASE WHEN EXISTS (SELECT 1 FROM temp.excluded e WHERE {same}) THEN ''"
+            f" ELSE {record} END"
+        )
+    sql = (
+        f"SELECT unhex(group_concat(record, '')), max(place), {key} FROM ("
+        f"SELECT {record} AS record, {key}, row_number() OVER (ORDER BY {key}) AS place"
+        f" FROM {table} t {{where}} ORDER BY {key} LIMIT {BATCH})"
+    )
+    where, after = "", ()
+    while True:
+        row = connection.execute(sql.format(where=where), after).fetchone()
+        if row is None or row[1] is None:
+            return
+        if row[0]:
+            yield row[0]
+        if row[1] < BATCH:
+            return
+        where, after = f"WHERE ({key}) > ({places})", row[2:]
+
+
+def _fill_excluded(
+    connection: apsw.Connection, form: TableForm, keys: Sequence[Sequence[Any]]
+) -> None:
+    names = ", ".join(form.key)
+    connection.execute("DROP TABLE IF EXISTS temp.excluded")
+    connection.execute(
+        f"CREATE TEMP TABLE excluded ({names}, PRIMARY KEY ({names})) WITHOUT ROWID"
+    )
+    places = ", ".join("?" for _ in form.key)
+    connection.executemany(f"INSERT OR IGNORE INTO temp.excluded VALUES ({places})", keys)
+
+
+def export_rows(
+    connection: apsw.Connection,
+    excluded: Mapping[str, Sequence[Sequence[Any]]],
+    extra: Mapping[str, bytes],
+) -> Iterator[bytes]:
+    """All replicated tables as a changeset of INSERTs, as a stream.
+
+    ``excluded``: by table, keys of rows to leave out; ``extra``: INSERTs to add, encoded.
+    """
+    for table, form in FORMS.items():
+        begun = False
+        for batch in encoded_inserts(connection, table, excluded.get(table, ())):
+            yield batch if begun else table_header(form) + batch
+            begun = True
+        more = extra.get(table)
+        if more:
+            yield more if begun else table_header(form) + more
+
+
+def _record(form: TableForm) -> str:
+    """SQL for the hexadecimal digits of a row's record."""
+    fields = []
+    for column in form.columns:
+        value = NORMAL.get((form.name, column.name), column.name)
+        fields.append(_field(value, column.kind))
+    return " || ".join(fields)
+
+
+def _field(value: str, kind: str) -> str:
+    if kind == "I":
+        return f"printf('01%016x', {value})"
+    if kind == "B":
+        return f"'04' || {_octets(value)}"
+    if kind == "T":
+        return f"'03' || {_octets(f'CAST({value} AS BLOB)')}"
+    return (
+        f"CASE typeof({value}) WHEN 'integer' THEN {_field(value, 'I')}"
+        f" WHEN 'text' THEN {_field(value, 'T')} WHEN 'blob' THEN {_field(value, 'B')} END"
+    )
+
+
+def _octets(blob: str) -> str:
+    """Length as a varint, then the octets. None is as long as 2 MiB."""
+    length = f"length({blob})"
+    return (
+        f"CASE WHEN {length} < 128 THEN printf('%02x', {length})"
+        f" WHEN {length} < 16384 THEN printf('%02x%02x', 128 | {length} >> 7, {length} & 127)"
+        f" ELSE printf('%02x%02x%02x', 128 | {length} >> 14, 128 | {length} >> 7 & 127,"
+        f" {length} & 127) END || hex({blob})"
+    )
