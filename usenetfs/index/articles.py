@@ -164,6 +164,11 @@ class ArticleTable:
 
     # --- numbering
 
+    @property
+    def next_number(self) -> int:
+        """The number of this epoch that is given out next."""
+        return self._next
+
     def allocate(self) -> ArticleId:
         """The next id. Not used again even if nothing is ever recorded under it."""
         number = self._next

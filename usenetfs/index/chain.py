@@ -1,13 +1,16 @@
 """Where the chain of checkpoints stands, as this machine knows it.
 
-Owns ``local_chain``, ``local_chain_part`` and ``local_publication``. A checkpoint that is being
-published has a row in ``local_publication`` from before the first byte of its record is sent until
-everything about it is seen; with that row a crash goes on with the same bytes. When it is done, one
-transaction makes it the last one (:meth:`ChainTable.finish`).
+Owns ``local_chain``, ``local_held`` and ``local_publication``. A checkpoint has a row in
+``local_publication`` from before the first byte of its record is sent; with that row a crash goes
+on with the same bytes::
 
-What accompanies a checkpoint and may be long (changes held back from it, changes since its base) is
-written in pieces beforehand, each in a transaction of its own, so that no transaction is long;
-pieces of any other checkpoint than the last one and the one being published are left-overs.
+    begin → SENDING ── set_posted → POSTED ── finish → DONE (the last checkpoint)
+
+:meth:`ChainTable.finish` is one transaction: from then on the chain's state is the new one. The row
+of the last checkpoint stays, because its record may be posted again later.
+
+Changes held back from a checkpoint may be many, so they are written in pieces beforehand, each in a
+transaction of its own; pieces of another checkpoint than the last one are left-overs.
 
 It must not know what is in the pieces, or how a checkpoint is posted.
 """
@@ -16,38 +19,39 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 from usenetfs.errors import DatabaseError
 from usenetfs.index.database import Database
 
-PART_SIZE: Final = 512 * 1024
-"""Bytes of a piece, about: the write of one takes some 2 ms."""
-
 NONE_YET: Final = -1
 """Number of the last checkpoint of a chain that has none."""
 
+SALT_SIZE: Final = 32
 
-class PartKind(enum.IntEnum):
-    """Stored numbers."""
 
-    HELD = 1
-    """Changes that are not in the checkpoint yet."""
-    MERGED = 2
-    """Changes from the checkpoint's base to it."""
+class Stage(enum.IntEnum):
+    """Of a publication; stored."""
+
+    SENDING = 0
+    """Its record may have been sent."""
+    POSTED = 1
+    """The first copy is on a server, and ours: the number is taken."""
+    DONE = 2
+    """All copies are seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChainState:
     """The last checkpoint known here to be on the servers, and what the next one builds on.
 
-    ``writer``: 8 random bytes, those of whoever writes since the last takeover. ``cut``: the
-    changelog's ``seq`` up to which its rows are in it or held back from it. ``base``: the
-    checkpoint from which the stored MERGED changes lead. ``snapshot``: number of the last checkpoint
-    with one, ``snapshot_size`` its compressed bytes, ``grown`` those of the changesets since then.
-    ``fenced``: why nothing may be published any more, or ''. ``time``: seconds since 1970 UTC.
+    ``writer``: 8 random bytes, those of whoever writes since the last takeover. ``time``: seconds
+    since 1970 UTC. ``cut``: the changelog's ``seq`` up to which its rows are in the checkpoint or
+    held back from it. ``held``: how many inodes are. ``base``: the checkpoint from which its
+    changeset leads. ``snapshot``: the last checkpoint that has one, ``snapshot_size`` its
+    compressed bytes, ``grown`` those of all changesets on the way from there to ``base``, ``tail``
+    those of the changeset from ``base``. ``fenced``: why nothing may be published any more, or ''.
     """
 
     writer: bytes
@@ -56,24 +60,28 @@ class ChainState:
     time: int = 0
     digest: bytes = b""
     cut: int = 0
+    held: int = 0
     base: int = NONE_YET
     snapshot: int = NONE_YET
     snapshot_size: int = 0
     grown: int = 0
-    held: int = 0
+    tail: int = 0
     fenced: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One row of ``local_publication``."""
+    """One row of ``local_publication``; ``after`` is the chain's state once it is done."""
 
     number: int
     record: bytes
     container: bytes
     salts: tuple[bytes, ...]
-    posted: bool
+    stage: Stage
     after: ChainState
+
+
+_PUBLICATION: Final = "SELECT number, record, container, salts, stage, after FROM local_publication"
 
 
 class ChainTable:
@@ -84,7 +92,7 @@ class ChainTable:
 
     def state(self) -> ChainState | None:
         """None before the first writer."""
-        rows = dict(self._database.rows("SELECT key, value FROM local_chain"))
+        rows: dict[str, Any] = dict(self._database.rows("SELECT key, value FROM local_chain"))
         known = {field.name for field in fields(ChainState)}
         if "writer" not in rows:
             return None
@@ -98,88 +106,109 @@ class ChainTable:
             list(asdict(state).items()),
         )
 
+    def start(self, state: ChainState) -> None:
+        """A new writer begins with this state; what was under way is forgotten.
+
+        Opens a transaction.
+        """
+        with self._database.transaction():
+            self.set_state(state)
+            self._database.write("DELETE FROM local_publication")
+
     def set_fenced(self, reason: str) -> None:
         """Nothing may be published from this index any more. Opens a transaction."""
         state = self.state()
         if state is None:
             raise DatabaseError("there is no chain to be fenced off from")
-        with self._database.transaction():
-            self.set_state(replace(state, fenced=reason))
-            self._database.write("DELETE FROM local_publication")
+        self.start(replace(state, fenced=reason))
 
-    # --- the one under way
+    # --- publications
 
-    def publication(self) -> Publication | None:
-        row = self._database.row(
-            "SELECT number, record, container, salts, posted, after FROM local_publication"
-        )
-        if row is None:
-            return None
-        number, record, container, salts, posted, after = row
-        return Publication(
-            number,
-            record,
-            container,
-            tuple(salts[at : at + 32] for at in range(0, len(salts), 32)),
-            bool(posted),
-            _from_json(after),
-        )
+    def under_way(self) -> Publication | None:
+        """The one whose record may have been sent and that is not done."""
+        row = self._database.row(f"{_PUBLICATION} WHERE stage < ?", (Stage.DONE,))
+        return None if row is None else _publication(row)
+
+    def last(self) -> Publication | None:
+        """The last one that is done, if it was done here."""
+        row = self._database.row(f"{_PUBLICATION} WHERE stage = ?", (Stage.DONE,))
+        return None if row is None else _publication(row)
 
     def begin(self, publication: Publication) -> None:
         """From now on its record may be on its way. Opens a transaction."""
         with self._database.transaction():
             self._database.write(
-                "INSERT INTO local_publication (number, record, container, salts, posted, after)"
+                "INSERT INTO local_publication (number, record, container, salts, stage, after)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 (
                     publication.number,
                     publication.record,
                     publication.container,
                     b"".join(publication.salts),
-                    publication.posted,
+                    Stage.SENDING,
                     _to_json(publication.after),
                 ),
             )
 
     def set_posted(self, number: int) -> None:
         """Its first copy is on a server. Opens a transaction."""
+        self._set_stage(number, Stage.POSTED)
+
+    def _set_stage(self, number: int, stage: Stage) -> None:
         with self._database.transaction():
             self._database.write(
-                "UPDATE local_publication SET posted = 1 WHERE number = ?", (number,)
+                "UPDATE local_publication SET stage = ? WHERE number = ?", (stage, number)
             )
 
     def finish(self, publication: Publication) -> None:
         """It is the last checkpoint now. Opens a transaction."""
         with self._database.transaction():
             self.set_state(publication.after)
-            self._database.write("DELETE FROM local_publication")
-
-    # --- pieces
-
-    def store_part(self, kind: PartKind, number: int, part: int, data: bytes) -> None:
-        """One piece, in a transaction of its own."""
-        with self._database.transaction():
             self._database.write(
-                "INSERT INTO local_chain_part (kind, number, part, data) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT (kind, number, part) DO UPDATE SET data = excluded.data",
-                (kind, number, part, data),
+                "DELETE FROM local_publication WHERE number <> ?", (publication.number,)
+            )
+            self._database.write(
+                "UPDATE local_publication SET stage = ? WHERE number = ?",
+                (Stage.DONE, publication.number),
             )
 
-    def drop_parts(self, keep: Iterable[int], limit: int = 8) -> int:
-        """Delete up to ``limit`` pieces of other checkpoints than ``keep``; how many there were."""
-        wanted = json.dumps(sorted(keep))
+    # --- what was held back
+
+    def store_held(self, number: int, part: int, data: bytes) -> None:
+        """One piece. Opens a transaction."""
+        with self._database.transaction():
+            self._database.write(
+                "INSERT INTO local_held (number, part, data) VALUES (?, ?, ?)"
+                " ON CONFLICT (number, part) DO UPDATE SET data = excluded.data",
+                (number, part, data),
+            )
+
+    def drop_held(self, keep: int, limit: int = 8) -> int:
+        """Delete up to ``limit`` pieces of other checkpoints than ``keep``; how many.
+
+        Opens a transaction if there are any.
+        """
         found = self._database.rows(
-            "SELECT kind, number, part FROM local_chain_part"
-            " WHERE number NOT IN (SELECT value FROM json_each(?)) LIMIT ?",
-            (wanted, limit),
+            "SELECT number, part FROM local_held WHERE number <> ? LIMIT ?", (keep, limit)
         )
         if found:
             with self._database.transaction():
                 self._database.write_many(
-                    "DELETE FROM local_chain_part WHERE kind = ? AND number = ? AND part = ?",
-                    found,
+                    "DELETE FROM local_held WHERE number = ? AND part = ?", found
                 )
         return len(found)
+
+
+def _publication(row: tuple[Any, ...]) -> Publication:
+    number, record, container, salts, stage, after = row
+    return Publication(
+        number,
+        record,
+        container,
+        tuple(salts[at : at + SALT_SIZE] for at in range(0, len(salts), SALT_SIZE)),
+        Stage(stage),
+        _from_json(after),
+    )
 
 
 def _to_json(state: ChainState) -> str:

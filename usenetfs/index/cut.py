@@ -1,9 +1,9 @@
 """The index as it was at one moment, for a thread that makes a checkpoint of it.
 
-:class:`Cut` owns a second, read-only connection whose read transaction is begun on the loop's thread
-(so that the moment is chosen between two transactions, in well under a millisecond) and used in
-another, while the owner goes on writing. As long as it is open the write-ahead log cannot start
-over, so it is closed as soon as it has been read.
+:class:`Cut` owns a second, read-only connection whose read transaction is begun on the loop's
+thread (so that the moment is chosen between two transactions; it takes about a millisecond) and
+used in another, while the owner goes on writing. As long as it is open the write-ahead log cannot
+start over, so it is closed as soon as it has been read.
 
 :func:`merge` joins changesets into one with the net effect. Neither knows what is published.
 """
@@ -16,7 +16,6 @@ from typing import Any, Self
 
 import apsw
 
-from usenetfs.index.chain import PartKind
 from usenetfs.index.database import BUSY_TIMEOUT_MS, Database, Row, translate
 from usenetfs.index.normal_form import FORMS, encoded_rows, export_rows, normalise, row_of
 from usenetfs.index.totals import Counter
@@ -24,7 +23,7 @@ from usenetfs.index.totals import Counter
 
 def merge(changesets: Iterable[bytes]) -> bytes:
     """One changeset with the effect of all, in their order. DatabaseError if they do not fit."""
-    builder = apsw.ChangesetBuilder()
+    builder = apsw.ChangesetBuilder()  # type: ignore[no-untyped-call]
     try:
         for changes in changesets:
             builder.add(changes)
@@ -77,22 +76,17 @@ class Cut:
     # --- what changed
 
     def changes(self, after: int, checkpoint: int) -> bytes:
-        """What was held back from ``checkpoint`` and what changed since ``seq`` ``after``, merged."""
+        """What was held back from ``checkpoint``, and what changed since ``after``, merged."""
         return merge(self._changesets(after, checkpoint))
 
     def _changesets(self, after: int, checkpoint: int) -> Iterator[bytes]:
-        yield from self.parts(PartKind.HELD, checkpoint)
+        for row in self._connection.execute(
+            "SELECT data FROM local_held WHERE number = ? ORDER BY part", (checkpoint,)
+        ):
+            yield row[0]
         for row in self._connection.execute(
             "SELECT changes FROM local_changelog WHERE seq > ? AND seq <= ? ORDER BY seq",
             (after, self.through),
-        ):
-            yield row[0]
-
-    def parts(self, kind: PartKind, checkpoint: int) -> Iterator[bytes]:
-        """Stored pieces of a checkpoint, in order."""
-        for row in self._connection.execute(
-            "SELECT data FROM local_chain_part WHERE kind = ? AND number = ? ORDER BY part",
-            (kind, checkpoint),
         ):
             yield row[0]
 

@@ -163,9 +163,7 @@ def _fill_excluded(
 ) -> None:
     names = ", ".join(form.key)
     connection.execute("DROP TABLE IF EXISTS temp.excluded")
-    connection.execute(
-        f"CREATE TEMP TABLE excluded ({names}, PRIMARY KEY ({names})) WITHOUT ROWID"
-    )
+    connection.execute(f"CREATE TEMP TABLE excluded ({names}, PRIMARY KEY ({names})) WITHOUT ROWID")
     places = ", ".join("?" for _ in form.key)
     connection.executemany(f"INSERT OR IGNORE INTO temp.excluded VALUES ({places})", keys)
 

@@ -279,27 +279,25 @@ CREATE TABLE local_chain (
 ) STRICT, WITHOUT ROWID;
 """
 
-# local_chain_part: changes that belong to a checkpoint, in pieces that are written one by one.
-#   kind    chain.PartKind: HELD (kept back from the checkpoint), MERGED (since its base)
+# local_held: changes that a checkpoint left out because their data was not safe yet, in pieces.
 #   number  of the checkpoint; those of another than the last one are left-overs
 #   part    order
 #   data    a changeset
-_LOCAL_CHAIN_PART = """
-CREATE TABLE local_chain_part (
-    kind   INTEGER NOT NULL,
+_LOCAL_HELD = """
+CREATE TABLE local_held (
     number INTEGER NOT NULL,
     part   INTEGER NOT NULL,
     data   BLOB NOT NULL,
-    PRIMARY KEY (kind, number, part)
-) STRICT, WITHOUT ROWID;
+    PRIMARY KEY (number, part)
+) STRICT;
 """
 
-# local_publication: the checkpoint whose record may have been sent; at most one row.
+# local_publication: the checkpoint whose record may have been sent, and the last one.
 #   number      of the checkpoint
 #   record      the record's bytes
 #   container   what is sealed: record, inline documents, padding
 #   salts       32 bytes for each copy
-#   posted      1: the first copy is on a server, and ours
+#   stage       chain.Stage
 #   after       JSON: what local_chain says once it is done
 _LOCAL_PUBLICATION = """
 CREATE TABLE local_publication (
@@ -307,7 +305,7 @@ CREATE TABLE local_publication (
     record    BLOB NOT NULL,
     container BLOB NOT NULL,
     salts     BLOB NOT NULL,
-    posted    INTEGER NOT NULL,
+    stage     INTEGER NOT NULL,
     after     TEXT NOT NULL
 ) STRICT;
 """
@@ -356,7 +354,7 @@ LOCAL_TABLES: Final = (
     "local_segment",
     "local_changelog",
     "local_chain",
-    "local_chain_part",
+    "local_held",
     "local_publication",
 )
 
@@ -378,7 +376,7 @@ CREATE_SCHEMA: Final = "".join(
         _LOCAL_SEGMENT,
         _LOCAL_CHANGELOG,
         _LOCAL_CHAIN,
-        _LOCAL_CHAIN_PART,
+        _LOCAL_HELD,
         _LOCAL_PUBLICATION,
         _LOCAL_STAGING_COUNTERS,
     )
