@@ -31,8 +31,8 @@ class DaemonOptions:
     master_key: bytes = field(repr=False)
     passwords: Mapping[str, str] = field(repr=False)
     """Password of each server that has one, by the server's name."""
-    mountpoint: Path
-    """Absolute, checked, an empty directory."""
+    mountpoint: Path | None
+    """Absolute, checked, an empty directory; None when a command works without a mount."""
     ready: Callable[[], None]
     """To be called once, when the mount is usable."""
     read_only: bool = False

@@ -230,6 +230,48 @@ def ls(
     run(ctx.obj, place, long=long, as_json=json)
 
 
+@app.command(rich_help_panel=FILES)
+def upload(
+    ctx: typer.Context,
+    places: Annotated[
+        list[str],
+        typer.Argument(metavar="SRC… NAME:/PATH", help="What to upload, and into what."),
+    ],
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Leave out what matches, as rsync does; repeatable."),
+    ] = None,
+    checksum: Annotated[
+        bool, typer.Option("--checksum", "-c", help="Compare contents instead of sizes and times.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only say what would be done.")
+    ] = False,
+    no_wait: Annotated[
+        bool,
+        typer.Option(
+            "--no-wait", help="End when all is staged here, not when it is on the servers."
+        ),
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print events as lines of JSON.")] = False,
+) -> None:
+    """Upload files and directories; works mounted or not, and goes on where it was interrupted.
+
+    Example: usenetfs upload ~/Pictures photos:/backup
+    """
+    from usenetfs.cli.commands.upload import run
+
+    run(
+        ctx.obj,
+        places,
+        exclude=list(exclude or ()),
+        checksum=checksum,
+        dry_run=dry_run,
+        wait=not no_wait,
+        as_json=json,
+    )
+
+
 # --- care ----------------------------------------------------------------------------------------
 
 

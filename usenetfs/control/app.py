@@ -14,7 +14,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import trio
 from starlette.applications import Starlette
@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from usenetfs.control.client import short_path
+from usenetfs.control.events import EventStream, Job
 from usenetfs.control.model import (
     CacheReport,
     DropReport,
@@ -32,6 +33,7 @@ from usenetfs.control.model import (
     StatusReport,
     SyncReport,
     UnmountReport,
+    UploadRequest,
 )
 from usenetfs.errors import (
     FilesystemBusyError,
@@ -44,11 +46,15 @@ from usenetfs.errors import (
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIFramework
+    from starlette.types import ASGIApp
+
+M = TypeVar("M", bound=Message)
 
 logger = logging.getLogger("usenetfs.control")
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-_MAX_BODY: Final = 64 * 1024
+_MAX_BODY: Final = 4 << 20
+"""Octets: as many sources as a command line can name."""
 
 
 class DaemonFacade(Protocol):
@@ -69,6 +75,10 @@ class DaemonFacade(Protocol):
         ...
 
     async def drop_cache(self) -> DropReport: ...
+
+    async def upload(self, request: UploadRequest) -> Job:
+        """What imports files when it is run; errors that can be known before are raised here."""
+        ...
 
     async def unmount_answered(self) -> None:
         """The answer of ``unmount`` was sent."""
@@ -105,6 +115,9 @@ def build_app(facade: DaemonFacade) -> Starlette:
         answer.background = BackgroundTask(facade.unmount_answered)
         return answer
 
+    async def upload(request: Request) -> ASGIApp:
+        return EventStream(await facade.upload(await _read(request, UploadRequest)))
+
     return Starlette(
         routes=[
             Route("/v1/status", _guarded(status), methods=["GET"]),
@@ -112,6 +125,7 @@ def build_app(facade: DaemonFacade) -> Starlette:
             Route("/v1/metrics", _guarded(metrics), methods=["GET"]),
             Route("/v1/sync", _guarded(sync), methods=["POST"]),
             Route("/v1/cache/drop", _guarded(drop_cache), methods=["POST"]),
+            Route("/v1/upload", _guarded(upload), methods=["POST"]),
             Route("/v1/unmount", _guarded(unmount), methods=["POST"]),
         ],
     )
@@ -179,13 +193,13 @@ def _listening(path: Path) -> Iterator[socket.socket]:
 
 # --- requests and answers ------------------------------------------------------------------------
 
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request], Awaitable[Any]]
 
 
 def _guarded(handler: Handler) -> Handler:
     """``handler`` with every error turned into an answer."""
 
-    async def run(request: Request) -> Response:
+    async def run(request: Request) -> Any:
         try:
             return await handler(request)
         except UsenetfsError as error:
@@ -212,6 +226,13 @@ async def _body(request: Request) -> dict[str, object]:
     if not isinstance(body, dict):
         raise UsageError("the request is not a JSON object")
     return body
+
+
+async def _read(request: Request, kind: type[M]) -> M:
+    try:
+        return kind.from_json(await _body(request))
+    except ValueError as error:
+        raise UsageError(f"the request is malformed: {error}") from None
 
 
 def _answer(message: Message) -> Response:

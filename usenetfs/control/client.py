@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -67,6 +68,38 @@ class ControlClient:
         """Drain (unless ``lazy``) and unmount; the daemon is still ending when this returns."""
         answer = self._call("POST", "/v1/unmount", {"lazy": lazy}, timeout=timeout)
         return self._read(UnmountReport, answer)
+
+    def events(self, path: str, request: Message) -> Iterator[dict[str, Any]]:
+        """What the daemon tells of a job, until it ends; leaving the iteration ends the job.
+
+        The last event is ``end``; anything else is an error.
+        """
+        connection = _UnixConnection(self._socket, None)
+        try:
+            connection.request(
+                "POST",
+                path,
+                body=json.dumps(request.to_json()),
+                headers={"Content-Type": "application/json"},
+            )
+            with connection.getresponse() as response:
+                if response.status >= 400:
+                    raise _raised(response.status, response.read(_MAX_ANSWER))
+                for line in response:
+                    event = json.loads(line)
+                    if event["event"] == "error":
+                        raise RemoteError(ErrorReport.from_json(event))
+                    yield event
+                    if event["event"] == "end":
+                        return
+        except (http.client.HTTPException, OSError, ValueError) as error:
+            raise self._unreachable(error) from error
+        finally:
+            connection.close()
+        raise ControlError(
+            f"the daemon of {self._name} ended in the middle of it",
+            hint="run the command again: it goes on where it stopped",
+        )
 
     # -- inside ------------------------------------------------------------------------------------
 

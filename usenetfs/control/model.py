@@ -18,7 +18,8 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 API_VERSION: Final = 1
 
-MountState = Literal["starting", "mounted", "draining", "unmounting", "not mounted"]
+MountState = Literal["starting", "mounted", "working", "draining", "unmounting", "not mounted"]
+"""``working``: a command has it open, without a mount."""
 ServerState = Literal["healthy", "degraded", "down", "idle", "unknown"]
 
 T = TypeVar("T")
@@ -215,6 +216,41 @@ class ErrorReport(Message):
     message: str
     hint: str | None = None
     recoverable: bool = False
+
+
+# --- requests ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRequest(Message):
+    """The body of ``POST /v1/upload``. Paths are text as ``os.fsdecode`` makes it."""
+
+    sources: tuple[str, ...]
+    """Absolute; a slash at the end stands for what is in a directory rather than itself."""
+    target: str
+    """Path in the filesystem, from its root."""
+    exclude: tuple[str, ...] = ()
+    checksum: bool = False
+    """Compare contents of files of equal size, instead of their times."""
+    dry_run: bool = False
+    wait: bool = True
+    """Whether to end when everything is safe, rather than when it is staged."""
+    listing: bool = False
+    """Whether each file is told of."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadRequest(Message):
+    """The body of ``POST /v1/download``."""
+
+    source: str
+    """Path in the filesystem; a slash at the end stands for what is in a directory."""
+    target: str
+    """Local and absolute."""
+    exclude: tuple[str, ...] = ()
+    checksum: bool = False
+    dry_run: bool = False
+    listing: bool = False
 
 
 # --- reading -------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import trio
 
 import usenetfs
 from usenetfs import mounts
+from usenetfs.control.events import Job
 from usenetfs.control.model import (
     Amount,
     CacheReport,
@@ -21,10 +23,13 @@ from usenetfs.control.model import (
     StatusReport,
     SyncReport,
     UnmountReport,
+    UploadRequest,
 )
 from usenetfs.daemon.metrics import render_metrics
 from usenetfs.daemon.parts import Parts
 from usenetfs.daemon.speed import SpeedMeter
+from usenetfs.daemon.uploads import prepare_upload
+from usenetfs.errors import FilesystemBusyError, PosixError
 from usenetfs.net.pool import ServerStatus
 from usenetfs.options import DaemonOptions
 from usenetfs.types import Durability
@@ -40,7 +45,7 @@ class Facade:
         self._options = options
         self._parts = parts
         self._started = time.monotonic()
-        self._state = "mounted"
+        self._state = "mounted" if options.mountpoint is not None else "working"
         self._answered = trio.Event()
         self._answered.set()
         self._upload = SpeedMeter(lambda: parts.uploader.counts.bytes_posted)
@@ -64,7 +69,7 @@ class Facade:
         return StatusReport(
             name=self._options.name,
             state=self._state,
-            mountpoint=str(self._options.mountpoint),
+            mountpoint=None if self._options.mountpoint is None else str(self._options.mountpoint),
             read_only=self._options.read_only,
             pid=os.getpid(),
             version=usenetfs.__version__,
@@ -127,6 +132,21 @@ class Facade:
         await trio.to_thread.run_sync(self._parts.cache.drop_all)
         return DropReport(articles=before.articles, bytes=before.bytes)
 
+    async def upload(self, request: UploadRequest) -> Job:
+        """An import into the mounted filesystem."""
+        self._check_serving()
+        if self._options.read_only:
+            raise PosixError(errno.EROFS, f'filesystem "{self._options.name}" is mounted read-only')
+        return await prepare_upload(self._parts, self._options.settings, request, self.sync)
+
+    def _check_serving(self) -> None:
+        """Only a mount works for others; a command's process ends with the command."""
+        if self._options.mountpoint is None:
+            raise FilesystemBusyError(
+                f'filesystem "{self._options.name}" is in use by another command',
+                hint="wait until it has ended, or mount it to do several things at once",
+            )
+
     async def unmount_answered(self) -> None:
         """Whoever asked to unmount has the answer."""
         await trio.lowlevel.checkpoint()
@@ -145,7 +165,8 @@ class Facade:
             if not lazy:
                 await self.sync()
             self._state = "unmounting"
-            await trio.to_thread.run_sync(_unmount, self._options.mountpoint, lazy)
+            if self._options.mountpoint is not None:
+                await trio.to_thread.run_sync(_unmount, self._options.mountpoint, lazy)
         except BaseException:
             self._state = previous
             self._answered.set()

@@ -20,9 +20,11 @@ from usenetfs.config.servers import server_settings
 from usenetfs.daemon.recent_errors import RecentErrors
 from usenetfs.errors import ConfigurationError
 from usenetfs.fs.files import Files
+from usenetfs.fs.kernel_cache import KernelCache
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.namespace import Namespace
 from usenetfs.fs.operations import Operations
+from usenetfs.fs.tree_store import TreeStore
 from usenetfs.index.index import Index
 from usenetfs.net.providers import ProviderSet
 from usenetfs.net.retry import RetryManager, RetryPolicy, Strategy
@@ -55,6 +57,8 @@ class Parts:
     uploader: Uploader
     files: Files
     operations: Operations
+    store: TreeStore
+    kernel: KernelCache
     errors: RecentErrors
     retries: RetryManager
 
@@ -134,11 +138,12 @@ def _wire(
         report=errors.report,
     )
     inodes = LiveInodes(index)
+    namespace = Namespace(index, inodes, staged)
     files = Files(index, inodes, staged, content, freer, staging_limit=settings.staging.max_size)
     operations = Operations(
         index,
         inodes,
-        Namespace(index, inodes, staged),
+        namespace,
         files,
         staged,
         Prefetcher(
@@ -152,8 +157,30 @@ def _wire(
         writeback=options.writeback,
         report=errors.report,
     )
+    kernel = KernelCache(inodes)
+    store = TreeStore(
+        index,
+        inodes,
+        namespace,
+        files,
+        staged,
+        kernel,
+        hash_key=keys.hash_key,
+        has_capability=operations.has_capability,
+    )
     return Parts(
-        index, providers, cache, staged, fetcher, uploader, files, operations, errors, retries
+        index=index,
+        providers=providers,
+        cache=cache,
+        staged=staged,
+        fetcher=fetcher,
+        uploader=uploader,
+        files=files,
+        operations=operations,
+        store=store,
+        kernel=kernel,
+        errors=errors,
+        retries=retries,
     )
 
 

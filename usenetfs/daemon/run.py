@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 import trio
@@ -31,14 +32,23 @@ WAL_WORTH_IT = 4 << 20
 """Bytes of log below which it is left alone."""
 
 
+Work = Callable[[DaemonOptions, Parts, Facade], Awaitable[None]]
+"""What is done with an opened filesystem; when it returns, everything is taken down."""
+
+
 def run_daemon(options: DaemonOptions) -> None:
     """Mount, serve until unmounted, and take everything down. Blocks.
 
     Raises typed errors; before ``options.ready`` is called nothing is mounted when it does.
     """
+    run_with_parts(options, _serve)
+
+
+def run_with_parts(options: DaemonOptions, work: Work) -> None:
+    """Open the filesystem, do ``work`` while everything runs, and take it down. Blocks."""
     keep_large_buffers()
     try:
-        trio.run(_run, options, restrict_keyboard_interrupt_to_checkpoints=True)
+        trio.run(_run, options, work, restrict_keyboard_interrupt_to_checkpoints=True)
     except BaseExceptionGroup as group:
         _raise_the_reason(group)
 
@@ -59,7 +69,7 @@ def _raise_the_reason(group: BaseExceptionGroup[BaseException]) -> NoReturn:
     raise typed from group
 
 
-async def _run(options: DaemonOptions) -> None:
+async def _run(options: DaemonOptions, work: Work) -> None:
     async with open_parts(options) as parts:
         facade = Facade(options, parts)
         freed = await trio.to_thread.run_sync(parts.staged.sweep)
@@ -73,17 +83,20 @@ async def _run(options: DaemonOptions) -> None:
             nursery.start_soon(facade.measure)
             nursery.start_soon(parts.uploader.run)
             await nursery.start(serve_control, facade, options.paths.control_socket)
-            await _serve(options, parts)
+            await work(options, parts, facade)
             await facade.last_answer()
             nursery.cancel_scope.cancel()
 
 
-async def _serve(options: DaemonOptions, parts: Parts) -> None:
+async def _serve(options: DaemonOptions, parts: Parts, facade: Facade) -> None:
     """Mount and wait until somebody unmounts."""
+    del facade
+    mountpoint = options.mountpoint
+    assert mountpoint is not None
     async with (
         mounted(
             parts.operations,
-            options.mountpoint,
+            mountpoint,
             source=options.source,
             allow_other=options.allow_other,
             read_only=options.read_only,
@@ -91,10 +104,12 @@ async def _serve(options: DaemonOptions, parts: Parts) -> None:
         ) as session,
         trio.open_nursery() as nursery,
     ):
+        parts.kernel.mounted = True
         await nursery.start(_unmount_on_signal, session)
-        log.info("%s is mounted on %s", options.name, options.mountpoint)
+        log.info("%s is mounted on %s", options.name, mountpoint)
         options.ready()
         await session.ended.wait()
+        parts.kernel.mounted = False
         nursery.cancel_scope.cancel()
     if not options.read_only:
         await parts.files.delete_leftovers()

@@ -89,19 +89,22 @@ class Files:
         if end > self.max_size:
             raise PosixError(errno.EFBIG)
         if self._staged.usage() > self._staging_limit:
-            await self._wait_for_room()
+            await self.wait_for_room(self._staging_limit)
         self._staged.write(inode, offset, data)
         row = self._inodes.get(inode)
         now = time.time_ns()
         self._inodes.change(replace(row, size=max(row.size, end), mtime_ns=now, ctime_ns=now))
-        if self._staged.unsaved + self._inodes.unsaved > MAX_UNSAVED:
-            self.save()
+        self.save_if_many()
         return len(data)
 
-    async def _wait_for_room(self) -> None:
+    async def wait_for_room(self, limit: int) -> None:
+        """Return when no more than ``limit`` bytes are staged."""
+        if self._staged.usage() <= limit:
+            await trio.lowlevel.checkpoint()
+            return
         self.waiting_writers += 1
         try:
-            while self._staged.usage() > self._staging_limit:
+            while self._staged.usage() > limit:
                 self.save()
                 self._staged.force()
                 await self._freer.freed.wait_at_most(1.0)
@@ -154,6 +157,11 @@ class Files:
             rows = self._inodes.save(inode)
         self._staged.saved(blocks)
         self._inodes.written(*rows)
+
+    def save_if_many(self) -> None:
+        """Save everything, if much has gathered."""
+        if self._staged.unsaved + self._inodes.unsaved > MAX_UNSAVED:
+            self.save()
 
     async def save_regularly(self) -> None:
         """Save what changed, every interval, until cancelled."""

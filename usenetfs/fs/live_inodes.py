@@ -21,7 +21,7 @@ from cachetools import LRUCache
 from usenetfs.errors import PosixError
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
-from usenetfs.types import InodeId
+from usenetfs.types import ROOT_INODE, InodeId
 
 RELATIME_NS = 24 * 3600 * 1_000_000_000
 """Under relatime an access time older than this is renewed in any case, as the kernel does."""
@@ -120,6 +120,10 @@ class LiveInodes:
             self._lookups[inode] = left
         else:
             del self._lookups[inode]
+
+    def known(self, inode: InodeId) -> bool:
+        """Whether the kernel may have something about the inode in its memory."""
+        return inode == ROOT_INODE or inode in self._lookups
 
     def opened(self, inode: InodeId) -> None:
         self._open[inode] += 1

@@ -94,7 +94,7 @@ class Namespace:
         rdev: int,
         target: bytes | None,
     ) -> Inode:
-        directory = self._directory(parent)
+        directory = self.directory(parent)
         self._check_free(parent, name)
         is_directory = stat.S_ISDIR(mode)
         gid = owner.gid
@@ -103,7 +103,7 @@ class Namespace:
             if is_directory:
                 mode |= stat.S_ISGID
         now = time.time_ns()
-        changed = _touched(directory, now, links=1 if is_directory else 0)
+        changed = touched(directory, now, links=1 if is_directory else 0)
         with self._index.transaction():
             row = self._index.inodes.insert(
                 mode,
@@ -117,13 +117,13 @@ class Namespace:
             if target is not None:
                 self._index.symlinks.set(row.id, target)
             self._index.dirents.insert(parent, name, row.id)
-            self._write(changed)
-        self._written(row, changed)
+            self.write_rows(changed)
+        self.rows_written(row, changed)
         return row
 
     def link(self, inode: InodeId, parent: InodeId, name: bytes) -> Inode:
         """A further name for a file."""
-        directory = self._directory(parent)
+        directory = self.directory(parent)
         row = self._inodes.get(inode)
         if stat.S_ISDIR(row.mode):
             raise PosixError(errno.EPERM)
@@ -132,33 +132,33 @@ class Namespace:
         self._check_free(parent, name)
         now = time.time_ns()
         linked = replace(row, nlink=row.nlink + 1, ctime_ns=now)
-        changed = _touched(directory, now)
+        changed = touched(directory, now)
         with self._index.transaction():
             self._index.dirents.insert(parent, name, inode)
-            self._write(linked, changed)
-        self._written(linked, changed)
+            self.write_rows(linked, changed)
+        self.rows_written(linked, changed)
         return linked
 
     # --- removing --------------------------------------------------------------------------------
 
     def unlink(self, parent: InodeId, name: bytes) -> Inode:
         """Remove a name of something that is no directory; returns it with its new link count."""
-        directory = self._directory(parent)
+        directory = self.directory(parent)
         row = self._entry(parent, name)
         if stat.S_ISDIR(row.mode):
             raise PosixError(errno.EISDIR)
         now = time.time_ns()
         unlinked = replace(row, nlink=row.nlink - 1, ctime_ns=now)
-        changed = _touched(directory, now)
+        changed = touched(directory, now)
         with self._index.transaction():
             self._index.dirents.remove(parent, name)
-            self._write(unlinked, changed)
-        self._written(unlinked, changed)
+            self.write_rows(unlinked, changed)
+        self.rows_written(unlinked, changed)
         return unlinked
 
     def rmdir(self, parent: InodeId, name: bytes) -> Inode:
         """Remove an empty directory; returns it with link count 0."""
-        directory = self._directory(parent)
+        directory = self.directory(parent)
         row = self._entry(parent, name)
         if not stat.S_ISDIR(row.mode):
             raise PosixError(errno.ENOTDIR)
@@ -166,11 +166,11 @@ class Namespace:
             raise PosixError(errno.ENOTEMPTY)
         now = time.time_ns()
         removed = replace(row, nlink=0, ctime_ns=now)
-        changed = _touched(directory, now, links=-1)
+        changed = touched(directory, now, links=-1)
         with self._index.transaction():
             self._index.dirents.remove(parent, name)
-            self._write(removed, changed)
-        self._written(removed, changed)
+            self.write_rows(removed, changed)
+        self.rows_written(removed, changed)
         return removed
 
     # --- moving ----------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ class Namespace:
         replace_existing: bool = True,
     ) -> Inode | None:
         """Move a name; returns what it replaced, with its new link count."""
-        self._directory(new_parent)
+        self.directory(new_parent)
         moved = self._entry(old_parent, old_name)
         target = self.lookup(new_parent, new_name)
         if target is not None:
@@ -225,15 +225,15 @@ class Namespace:
             gone = stat.S_ISDIR(target.mode)
             links[new_parent] -= gone
             replaced = replace(target, nlink=0 if gone else target.nlink - 1, ctime_ns=now)
-        changed = [_touched(self._directory(parent), now, links=n) for parent, n in links.items()]
+        changed = [touched(self.directory(parent), now, links=n) for parent, n in links.items()]
         changed.append(replace(moved, ctime_ns=now))
         if replaced is not None:
             changed.append(replaced)
         with self._index.transaction():
             self._index.dirents.remove(old_parent, old_name)
             self._index.dirents.replace(new_parent, new_name, moved.id)
-            self._write(*changed)
-        self._written(*changed)
+            self.write_rows(*changed)
+        self.rows_written(*changed)
         return replaced
 
     def exchange(
@@ -249,17 +249,17 @@ class Namespace:
         links = {old_parent: 0, new_parent: 0}
         links[old_parent] -= moves_directory
         links[new_parent] += moves_directory
-        changed = [_touched(self._directory(parent), now, links=n) for parent, n in links.items()]
+        changed = [touched(self.directory(parent), now, links=n) for parent, n in links.items()]
         # A parent may itself be one of the two: its link count must not be written twice.
         ids = {row.id for row in changed}
         changed += [replace(row, ctime_ns=now) for row in (first, second) if row.id not in ids]
         with self._index.transaction():
             self._index.dirents.replace(old_parent, old_name, second.id)
             self._index.dirents.replace(new_parent, new_name, first.id)
-            self._write(*changed)
-        self._written(*changed)
+            self.write_rows(*changed)
+        self.rows_written(*changed)
 
-    def _write(self, *rows: Inode) -> None:
+    def write_rows(self, *rows: Inode) -> None:
         """Write rows inside the transaction, each together with what is staged of its content.
 
         Else a crash after a rename could leave the new size and none of the new bytes.
@@ -270,14 +270,15 @@ class Namespace:
                 self._saving += self._staged.save(row.id)
             self._index.inodes.update(row)
 
-    def _written(self, *rows: Inode) -> None:
-        """The transaction of :meth:`_write` is committed."""
+    def rows_written(self, *rows: Inode) -> None:
+        """The transaction of :meth:`write_rows` is committed."""
         self._staged.saved(self._saving)
         self._inodes.written(*rows)
 
     # --- checks ----------------------------------------------------------------------------------
 
-    def _directory(self, inode: InodeId) -> Inode:
+    def directory(self, inode: InodeId) -> Inode:
+        """The directory, if it is one that names can be made in."""
         row = self._inodes.get(inode)
         if not stat.S_ISDIR(row.mode):
             raise PosixError(errno.ENOTDIR)
@@ -298,6 +299,6 @@ def _check_name(name: bytes) -> None:
         raise PosixError(errno.EINVAL)
 
 
-def _touched(directory: Inode, now: int, *, links: int = 0) -> Inode:
+def touched(directory: Inode, now: int, *, links: int = 0) -> Inode:
     """A directory whose entries changed."""
     return replace(directory, mtime_ns=now, ctime_ns=now, nlink=directory.nlink + links)

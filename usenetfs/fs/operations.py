@@ -239,7 +239,11 @@ class Operations(pyfuse3.Operations):
             self._index.xattrs.set(InodeId(inode), name, bytes(value))
         self._inodes.change(changed)
         if name == CAPABILITY:
-            self._capable.add(InodeId(inode))
+            self.has_capability(InodeId(inode))
+
+    def has_capability(self, inode: InodeId) -> None:
+        """The inode has file capabilities from now on; whoever sets them says so."""
+        self._capable.add(inode)
 
     @guarded
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:

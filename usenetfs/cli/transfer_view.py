@@ -1,0 +1,189 @@
+"""How an upload or download is shown: bars on a terminal, plain lines elsewhere, or JSON lines.
+
+Events come in, as ``docs/transfers.md`` lists them; results (JSON, the names of a listing) go to
+standard output, all else to standard error. What was not transferred is said as it happens, and
+counted for the exit status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from usenetfs.cli.output import console, note
+from usenetfs.config.units import human_duration, human_size
+from usenetfs.errors import PartialTransferError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+Event = dict[str, Any]
+
+PLAIN_INTERVAL: Final = 5.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+_CONTROL: Final = dict.fromkeys((*range(32), 127, *range(128, 160)), "?")
+"""What a terminal might obey: names do not get to say it."""
+
+
+class TransferView:
+    """A context manager. ``doing`` and ``done``: ``uploading``, ``uploaded``."""
+
+    def __init__(
+        self, doing: str, done: str, *, as_json: bool = False, listing: bool = False
+    ) -> None:
+        self._doing = doing
+        self._done = done
+        self._as_json = as_json
+        self._listing = listing
+        self._bars: Progress | None = None
+        self._bar: TaskID | None = None
+        self._last_line = time.monotonic()
+        self._end: Event | None = None
+
+    def __enter__(self) -> Self:
+        if not self._as_json and sys.stderr.isatty():
+            self._bars = _bars()
+            self._bars.start()
+            self._bar = self._bars.add_task(self._doing, total=None, amount="", speed="", left="")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def show(self, event: Event) -> None:
+        """One event."""
+        if event["event"] == "end":
+            self._end = event
+        if self._as_json:
+            with contextlib.suppress(BrokenPipeError):
+                sys.stdout.write(json.dumps(event) + "\n")
+                sys.stdout.flush()
+            return
+        match event["event"]:
+            case "progress":
+                self._progress(event)
+            case "failed":
+                self._say(f"failed: {event['path']}{_where(event)}: {event['reason']}")
+            case "warning":
+                self._say(f"warning: {event['path']}: {event['reason']}")
+            case "file":
+                self._file(event)
+            case "omitted":
+                self._say(f"… and {event['count']:,} more")
+
+    def finish(self) -> None:
+        """Say how it ended; PartialTransferError when something could not be transferred."""
+        end = self._end
+        if end is None:
+            return
+        if not self._as_json:
+            note(self._summary(end))
+        failed = end["files"]["failed"]
+        if failed:
+            raise PartialTransferError(
+                f"{failed:,} {'file' if failed == 1 else 'files'} could not be {self._done}",
+                hint="the reasons are above; the same command again goes on with what is missing",
+            )
+
+    def _summary(self, end: Event) -> str:
+        files, size = end["files"], end["bytes"]
+        moved = files["done"] - files["skipped"] - files["failed"]
+        text = (
+            f"{max(moved, 0):,} files, {human_size(size['done'] - size['skipped'])}, {self._done}"
+            f" in {human_duration(end['seconds'])}"
+        )
+        if files["skipped"]:
+            text += f"; {files['skipped']:,} were there already"
+        return text + "."
+
+    def _progress(self, event: Event) -> None:
+        if self._bars is not None and self._bar is not None:
+            self._move_bar(self._bars, self._bar, event)
+        elif time.monotonic() - self._last_line >= PLAIN_INTERVAL:
+            self._last_line = time.monotonic()
+            note(progress_line(self._doing, event))
+
+    def _move_bar(self, bars: Progress, bar: TaskID, event: Event) -> None:
+        size = event["bytes"]
+        safe = size["done"] - event.get("pending", 0)
+        current = "" if not event["current"] else _clean(event["current"][0])
+        doing = "waiting for the servers" if event["phase"] == "waiting" else self._doing
+        bars.update(
+            bar,
+            description=f"{doing} {current[-40:]}".strip(),
+            total=None if event["counting"] else max(size["found"], size["done"], 1),
+            completed=safe,
+            amount=f"{human_size(safe)}/{human_size(max(size['found'], size['done']))}",
+            speed=f"{human_size(event['speed'])}/s",
+            left=_left(event),
+        )
+        bars.refresh()
+
+    def _file(self, event: Event) -> None:
+        line = f"{event['action']}: {_clean(event['path'])}"
+        if self._bars is not None:
+            self._bars.console.print(line, markup=False, highlight=False)
+        else:
+            sys.stdout.write(line + "\n")
+
+    def _say(self, text: str) -> None:
+        if self._bars is not None:
+            self._bars.console.print(_clean(text), markup=False, highlight=False)
+        else:
+            note(_clean(text))
+
+
+def progress_line(doing: str, event: Event) -> str:
+    """``uploading: 1.2 GB of 3.4 GB, 120 of 400 files, 90.1 MB/s, 24 s left``."""
+    size, files = event["bytes"], event["files"]
+    safe = size["done"] - event.get("pending", 0)
+    parts = [
+        f"{human_size(safe)} of {human_size(max(size['found'], size['done']))}",
+        f"{files['done']:,} of {max(files['found'], files['done']):,} files",
+        f"{human_size(event['speed'])}/s",
+    ]
+    if event["counting"]:
+        parts[0] += " or more"
+    if _left(event):
+        parts.append(f"{_left(event)} left")
+    return f"{doing}: {', '.join(parts)}"
+
+
+def _left(event: Event) -> str:
+    seconds = event.get("time_left")
+    return "" if seconds is None else human_duration(seconds)
+
+
+def _where(event: Event) -> str:
+    offset = event.get("offset")
+    return "" if offset is None else f" at byte {offset:,}"
+
+
+def _clean(text: str) -> str:
+    return text.translate(_CONTROL)
+
+
+def _bars() -> Progress:
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[amount]}", markup=False),
+        TextColumn("{task.fields[speed]}", markup=False),
+        TextColumn("{task.fields[left]}", markup=False),
+        console=console(stderr=True),
+        auto_refresh=False,
+        transient=True,
+    )

@@ -1,0 +1,153 @@
+"""``upload``: where each source goes, the import itself, and telling how it goes on.
+
+The same with a mount (asked through the control API) and without one (in the command's process).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import trio
+
+from usenetfs.config.models import Settings
+from usenetfs.control.events import Emit, Event, Job
+from usenetfs.control.model import UploadRequest
+from usenetfs.daemon.parts import Parts
+from usenetfs.daemon.speed import SpeedMeter
+from usenetfs.daemon.tree_paths import find, make_directories, names_of
+from usenetfs.errors import PathNotFoundError, UsageError
+from usenetfs.transfer.exclude import Exclude
+from usenetfs.transfer.import_count import count
+from usenetfs.transfer.import_tree import ImportOptions, ImportRoot, TreeImport
+from usenetfs.transfer.local_files import SourceError, read_status
+from usenetfs.transfer.tally import Tally, shown
+from usenetfs.types import Durability
+
+LEAD: Final = 256 << 20
+"""Octets that an import which waits for the servers stages beyond what is staged already. They
+are written, read and freed again within seconds, mostly without reaching the disk."""
+INTERVAL: Final = 0.5
+"""Seconds between two reports of progress."""
+
+Sync = Callable[[], Awaitable[object]]
+
+
+async def prepare_upload(
+    parts: Parts, settings: Settings, request: UploadRequest, sync: Sync
+) -> Job:
+    """The job; raises what can be known before it begins.
+
+    ``sync`` returns when everything staged is safe.
+    """
+    sources = [os.fsencode(source) for source in request.sources]
+    target = os.fsencode(request.target)
+    if not sources:
+        raise UsageError("nothing to upload was named")
+    statuses = [await trio.to_thread.run_sync(_status, source) for source in sources]
+    roots = await _roots(parts, sources, statuses, target, dry_run=request.dry_run)
+    limit = settings.staging.max_size
+    if request.wait:
+        limit = min(limit, parts.store.staged_bytes() + LEAD)
+    options = ImportOptions(limit, request.checksum, request.dry_run, Exclude(request.exclude))
+
+    async def job(emit: Emit) -> None:
+        tally = Tally(emit, listing=request.listing or request.dry_run)
+        started = time.monotonic()
+        wait = request.wait and not request.dry_run
+        watch = _Watch(parts, tally, wait=wait)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch.report)
+            nursery.start_soon(
+                count, [(root.path, root.name) for root in roots], options.exclude, tally
+            )
+            await TreeImport(parts.store, tally, options).run(roots)
+            parts.files.save()
+            if wait:
+                watch.phase = "waiting"
+                await sync()
+            nursery.cancel_scope.cancel()
+        emit(watch.event())
+        emit({**tally.progress("finished"), "event": "end", "seconds": time.monotonic() - started})
+
+    return job
+
+
+def _status(source: bytes) -> os.stat_result:
+    try:
+        return read_status(source, source.endswith(b"/"))
+    except SourceError as error:
+        raise PathNotFoundError(f"{shown(source)}: {error}") from None
+
+
+async def _roots(
+    parts: Parts,
+    sources: Sequence[bytes],
+    statuses: Sequence[os.stat_result],
+    target: bytes,
+    *,
+    dry_run: bool,
+) -> list[ImportRoot]:
+    """Rsync's rules: a directory goes *into* the target under its own name, with a slash at its end
+    its entries do; a single file takes the target's name, unless that is a directory."""
+    single = len(sources) == 1 and not stat.S_ISDIR(statuses[0].st_mode)
+    there = find(parts.store, target)
+    into = there is not None and stat.S_ISDIR(there.mode)
+    if single and not into and not target.endswith(b"/"):
+        *above, name = names_of(target)
+        parent = await make_directories(parts.store, above, dry_run=dry_run)
+        return [ImportRoot(sources[0], parent, name)]
+    parent = await make_directories(parts.store, names_of(target), dry_run=dry_run)
+    return [ImportRoot(source, parent, _own_name(source)) for source in sources]
+
+
+def _own_name(source: bytes) -> bytes:
+    """What a source is called in the target; empty when its entries go there."""
+    name = source.rpartition(b"/")[2]
+    return b"" if name in {b".", b".."} else name
+
+
+class _Watch:
+    """Reports progress while an import runs."""
+
+    def __init__(self, parts: Parts, tally: Tally, *, wait: bool) -> None:
+        self.phase = "sending"
+        self._parts = parts
+        self._tally = tally
+        self._wait = wait
+        self._speed = SpeedMeter(lambda: self._safe - tally.bytes_skipped)
+
+    @property
+    def _pending(self) -> int:
+        """Octets transferred and not yet seen, as far as anybody is waiting for that."""
+        if not self._wait:
+            return 0
+        totals = self._parts.index.durability_totals()
+        pending = totals[Durability.STAGED].bytes + totals[Durability.POSTED].bytes
+        return min(pending, self._tally.bytes_done - self._tally.bytes_skipped)
+
+    @property
+    def _safe(self) -> int:
+        return self._tally.bytes_done - self._pending
+
+    def event(self) -> Event:
+        """Progress now."""
+        tally, pending, speed = self._tally, self._pending, self._speed.report()
+        left = max(tally.found_bytes - tally.bytes_done, 0) + pending
+        seconds = left / speed.now if speed.now > 1024 else None
+        return tally.progress(
+            self.phase,
+            pending=pending,
+            speed=speed.now,
+            time_left=None if tally.counting and left else seconds,
+        )
+
+    async def report(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._tally.emit(self.event())
+            await trio.sleep(INTERVAL)
+            self._speed.sample()

@@ -1,0 +1,459 @@
+"""Trees of local files into the filesystem: many at once, in bounded memory.
+
+One walker lists directories depth first and hands out work through a bounded channel; a few workers
+read, compare and place. Small files travel in batches, each batch placed in one transaction; large
+ones block by block through a mapping. Everything goes through staging, which is what makes a file
+whole or absent after a crash; ``staging_limit`` says how far it may run ahead of the network.
+
+What is stored is what was read: a file that changes meanwhile is read once more, and reported if it
+changes again; then what was there before stays. An error of one file is that file's alone; an error
+of the target (disk, index) ends the import, and the next one goes on where it stopped.
+
+It does not know where progress is shown, nor when what it placed is on the servers.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from usenetfs.errors import PosixError
+from usenetfs.transfer.exclude import Exclude
+from usenetfs.transfer.import_file import FileSender
+from usenetfs.transfer.import_links import LinkGroup, Links
+from usenetfs.transfer.import_plan import Step, decide
+from usenetfs.transfer.import_target import (
+    Attributes,
+    ImportTarget,
+    NewFile,
+    NewNode,
+    kind_of,
+)
+from usenetfs.transfer.local_files import (
+    Content,
+    Entry,
+    Listing,
+    SourceChangedError,
+    SourceError,
+    read_link,
+    read_small,
+    read_status,
+    read_xattrs,
+)
+from usenetfs.transfer.tally import Tally
+from usenetfs.types import InodeId
+
+WORKERS: Final = 6
+LISTING: Final = 1000
+"""Entries of a directory in memory at once."""
+BATCH_FILES: Final = 64
+BATCH_BYTES: Final = 2 << 20
+"""Of a batch of small files. A worker holds one; so this times the workers bounds memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """``staging_limit``: octets staged above which the import waits. ``checksum``: compare contents
+    where sizes are equal. ``dry_run``: only say what would be."""
+
+    staging_limit: int
+
+    checksum: bool = False
+    dry_run: bool = False
+    exclude: Exclude = field(default_factory=Exclude)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRoot:
+    """One source. ``parent`` and ``name``: what it becomes; ``name`` empty: its entries go into
+    ``parent``. ``parent`` None, in a dry run: a directory that is not there."""
+
+    path: bytes
+    parent: InodeId | None
+    name: bytes
+
+
+@dataclass(slots=True, eq=False)
+class Folder:
+    """A directory whose entries are on their way; its attributes are set when all are done.
+
+    ``inode`` None: it would be made, were this no dry run.
+    """
+
+    inode: InodeId | None
+    path: bytes
+    attributes: Attributes | None
+    above: Folder | None
+    pending: int = 1
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One thing to be placed in a folder."""
+
+    entry: Entry
+    name: bytes
+    folder: Folder
+    group: LinkGroup[Item] | None = None
+
+
+class TreeImport:
+    """One import. :meth:`run` returns when everything is staged, linked or reported."""
+
+    def __init__(self, target: ImportTarget, tally: Tally, options: ImportOptions) -> None:
+        self._target = target
+        self._tally = tally
+        self._options = options
+        self._links: Links[Item] = Links()
+        self._sender = FileSender(target, tally, options.staging_limit)
+
+    async def run(self, roots: Sequence[ImportRoot]) -> None:
+        send, receive = trio.open_memory_channel[list[Item]](2 * WORKERS)
+        async with trio.open_nursery() as nursery:
+            for _ in range(WORKERS):
+                nursery.start_soon(self._work, receive.clone())
+            receive.close()
+            async with send:
+                for root in roots:
+                    await self._walk_root(root, send)
+
+    # --- the walker ------------------------------------------------------------------------------
+
+    async def _walk_root(self, root: ImportRoot, send: trio.MemorySendChannel[list[Item]]) -> None:
+        try:
+            status = await trio.to_thread.run_sync(read_status, root.path, not root.name)
+        except SourceError as error:
+            self._tally.fail(root.path, str(error), counted=False)
+            return
+        above = Folder(root.parent, b"", None, None)
+        entry = Entry(root.path, root.name, status)
+        if not stat.S_ISDIR(status.st_mode):
+            if root.name:
+                await self._dispatch([Item(entry, root.name, self._hold(above))], send)
+            else:
+                self._tally.fail(root.path, "it is not a directory", counted=False)
+            return
+        if root.name:
+            folder = await self._enter(Item(entry, root.name, above))
+        else:
+            folder = Folder(root.parent, b"", await self._attributes_of(entry), None)
+        if folder is not None:
+            await self._walk(root.path, folder, send)
+            await self._release(folder)
+
+    async def _walk(
+        self, path: bytes, folder: Folder, send: trio.MemorySendChannel[list[Item]]
+    ) -> None:
+        try:
+            listing = await trio.to_thread.run_sync(Listing, path, folder.path)
+        except SourceError as error:
+            self._tally.fail(folder.path or path, str(error), counted=False)
+            return
+        with listing:
+            while batch := await self._next_batch(listing, folder, path):
+                kept = [entry for entry in batch if not self._left_out(entry)]
+                items = [
+                    Item(entry, entry.name, self._hold(folder))
+                    for entry in kept
+                    if not entry.is_directory
+                ]
+                await self._dispatch(items, send)
+                for entry in kept:
+                    if entry.is_directory:
+                        inner = await self._enter(Item(entry, entry.name, folder))
+                        if inner is not None:
+                            await self._walk(entry.path, inner, send)
+                            await self._release(inner)
+
+    async def _next_batch(self, listing: Listing, folder: Folder, path: bytes) -> list[Entry]:
+        try:
+            return await trio.to_thread.run_sync(listing.batch, LISTING)
+        except SourceError as error:
+            self._tally.fail(folder.path or path, str(error), counted=False)
+            return []
+
+    def _left_out(self, entry: Entry) -> bool:
+        return self._options.exclude(entry.relative, directory=entry.is_directory)
+
+    async def _dispatch(
+        self, items: Sequence[Item], send: trio.MemorySendChannel[list[Item]]
+    ) -> None:
+        """Hand out work: small files together, everything else alone."""
+        batch: list[Item] = []
+        size = 0
+        for item in items:
+            entry = item.entry
+            if self._must_wait(item):
+                continue
+            if item.group is not None or not entry.is_file or entry.size > self._target.block_size:
+                await send.send([item])
+                continue
+            if batch and (len(batch) >= BATCH_FILES or size + entry.size > BATCH_BYTES):
+                await send.send(batch)
+                batch, size = [], 0
+            batch.append(item)
+            size += entry.size
+        if batch:
+            await send.send(batch)
+
+    def _must_wait(self, item: Item) -> bool:
+        """Whether another name of the same file is being sent: then this one is linked later."""
+        group = item.group = self._links.meet(item.entry.status)
+        if group is None:
+            return False
+        if group.sending:
+            group.waiting.append(item)
+            return True
+        group.sending = group.inode is None
+        return False
+
+    # --- folders ---------------------------------------------------------------------------------
+
+    def _hold(self, folder: Folder) -> Folder:
+        folder.pending += 1
+        return folder
+
+    async def _enter(self, item: Item) -> Folder | None:
+        """The directory in the filesystem that a local one becomes; None when there can be none."""
+        attributes = await self._attributes_of(item.entry)
+        path = item.entry.relative
+        parent = item.folder.inode
+        try:
+            there = None if parent is None else self._target.lookup(parent, item.name)
+            step = decide(item.entry.status, there)
+            if step is Step.CONFLICT and there is not None:
+                self._tally.fail(path, f"{kind_of(there.mode)} is in the way", counted=False)
+                return None
+            if there is not None:
+                inode: InodeId | None = there.id
+            elif parent is None or self._options.dry_run:
+                inode = None
+            else:
+                inode = (await self._target.make_directory(parent, item.name, attributes)).id
+        except PosixError as error:
+            self._tally.fail(path, str(error), counted=False)
+            return None
+        return Folder(inode, path, attributes, self._hold(item.folder))
+
+    async def _attributes_of(self, entry: Entry) -> Attributes:
+        try:
+            xattrs = await trio.to_thread.run_sync(read_xattrs, entry.path)
+        except SourceError as error:
+            self._tally.warn(entry.relative, f"its extended attributes: {error}")
+            xattrs = {}
+        return Attributes.of(entry.status, xattrs)
+
+    async def _release(self, folder: Folder | None) -> None:
+        """One thing of a folder is done; with the last one, the folder is."""
+        while folder is not None:
+            folder.pending -= 1
+            if folder.pending:
+                break
+            self._close(folder)
+            folder = folder.above
+        await trio.lowlevel.checkpoint()
+
+    def _close(self, folder: Folder) -> None:
+        if folder.inode is None or folder.attributes is None or self._options.dry_run:
+            return
+        try:
+            row = self._target.inode(folder.inode)
+            if not folder.attributes.same(row, self._target.xattrs(folder.inode)):
+                self._target.set_attributes(folder.inode, folder.attributes)
+        except PosixError as error:
+            self._tally.warn(folder.path, f"its attributes: {error}")
+
+    # --- the workers -----------------------------------------------------------------------------
+
+    async def _work(self, work: trio.MemoryReceiveChannel[list[Item]]) -> None:
+        async with work:
+            async for items in work:
+                files = [i for i in items if i.entry.is_file and not i.group and self._small(i)]
+                if files:
+                    await self._small_files(files)
+                for item in items:
+                    if item not in files:
+                        await self._single(item)
+
+    def _small(self, item: Item) -> bool:
+        return item.entry.size <= self._target.block_size
+
+    async def _single(self, item: Item) -> None:
+        """One thing that is no small file with one name, and those that waited for it."""
+        todo: Item | None = item
+        while todo is not None:
+            inode = await self._place_single(todo)
+            group = todo.group
+            todo = None
+            if group is None:
+                return
+            group.inode, group.sending = inode, False
+            if inode is None and group.waiting and not self._options.dry_run:
+                todo = group.waiting.pop(0)
+                group.sending = True
+            else:
+                waiting, group.waiting = group.waiting, []
+                for other in waiting:
+                    await self._place_single(other)
+
+    async def _place_single(self, item: Item) -> InodeId | None:
+        entry, folder = item.entry, item.folder
+        self._tally.current[entry.relative] = None
+        try:
+            return await self._placed(item)
+        except (SourceError, PosixError) as error:
+            self._tally.fail(entry.relative, str(error))
+            return None
+        finally:
+            self._tally.current.pop(entry.relative, None)
+            await self._release(folder)
+
+    async def _placed(self, item: Item) -> InodeId | None:
+        entry, parent, path = item.entry, item.folder.inode, item.entry.relative
+        if item.group is not None and item.group.inode is not None:
+            return await self._link(item, item.group.inode)
+        link = None
+        if stat.S_ISLNK(entry.status.st_mode):
+            link = await trio.to_thread.run_sync(read_link, entry.path)
+        there = None if parent is None else self._target.lookup(parent, item.name)
+        step = decide(
+            entry.status,
+            there,
+            source_link=link,
+            target_link=None if there is None else self._target.link_target(there.id),
+            checksum=self._options.checksum,
+        )
+        if step is Step.CONFLICT and there is not None:
+            raise PosixError(PosixError.number, f"{kind_of(there.mode)} is in the way")
+        if step is Step.COMPARE and there is not None:
+            same = await self._sender.same_content(entry.path, there.id)
+            step = Step.SAME if same else Step.SEND
+        if self._options.dry_run or parent is None:
+            self._say_would(path, step, entry.size)
+            return None if there is None or step is not Step.SAME else there.id
+        if step is Step.SAME and there is not None:
+            await self._keep(path, there.id, Attributes.of(entry.status, await _xattrs(entry)))
+            self._tally.skip(path, entry.size)
+            return there.id
+        if entry.is_file:
+            inode = await self._sender.send(entry, parent, item.name)
+        else:
+            attributes = Attributes.of(entry.status, await _xattrs(entry))
+            inode = await self._target.place_node(
+                NewNode(parent, item.name, attributes, entry.status.st_rdev, link)
+            )
+        self._tally.finished(path, "sent")
+        return inode
+
+    async def _link(self, item: Item, inode: InodeId) -> InodeId:
+        parent, path = item.folder.inode, item.entry.relative
+        self._tally.bytes_done += item.entry.size
+        if self._options.dry_run or parent is None:
+            self._tally.finished(path, "would link")
+            return inode
+        await self._target.link(inode, parent, item.name)
+        self._tally.finished(path, "linked")
+        return inode
+
+    def _say_would(self, path: bytes, step: Step, size: int) -> None:
+        if step is Step.SAME:
+            self._tally.skip(path, size)
+        else:
+            self._tally.bytes_done += size
+            self._tally.finished(path, "would send")
+
+    async def _keep(self, path: bytes, inode: InodeId, attributes: Attributes) -> None:
+        """The content is there: bring attributes up to date."""
+        if not attributes.same(self._target.inode(inode), self._target.xattrs(inode)):
+            self._target.set_attributes(inode, attributes)
+        await trio.lowlevel.checkpoint()
+
+    # --- small files -----------------------------------------------------------------------------
+
+    async def _small_files(self, items: Sequence[Item]) -> None:
+        """Decide, read what is to be sent in one go, and place it in one step."""
+        await self._target.room(self._options.staging_limit)
+        wanted: list[tuple[Item, Step]] = []
+        for item in items:
+            step = await self._decide_small(item)
+            if step is None:
+                await self._release(item.folder)
+            else:
+                wanted.append((item, step))
+        results = await trio.to_thread.run_sync(_read_all, wanted, self._target.block_size)
+        new: list[tuple[Item, NewFile]] = []
+        for (item, step), result in zip(wanted, results, strict=True):
+            parent = item.folder.inode
+            if isinstance(result, SourceError):
+                self._tally.fail(item.entry.relative, str(result))
+            elif parent is not None:
+                attributes = Attributes.of(result.status, result.xattrs)
+                if step is Step.SEND:
+                    new.append((item, NewFile(parent, item.name, attributes, result.data)))
+                else:
+                    await self._keep_small(item, attributes)
+        outcomes = await self._target.place([file for _, file in new]) if new else []
+        for (item, file), outcome in zip(new, outcomes, strict=True):
+            if isinstance(outcome, str):
+                self._tally.fail(item.entry.relative, outcome)
+            else:
+                self._tally.bytes_done += len(file.data)
+                self._tally.finished(item.entry.relative, "sent")
+        for item, _ in wanted:
+            await self._release(item.folder)
+
+    async def _decide_small(self, item: Item) -> Step | None:
+        """SEND or SAME; None when that is all there is to it."""
+        entry, parent, path = item.entry, item.folder.inode, item.entry.relative
+        try:
+            there = None if parent is None else self._target.lookup(parent, item.name)
+            step = decide(entry.status, there, checksum=self._options.checksum)
+            if step is Step.COMPARE and there is not None:
+                same = await self._sender.same_content(entry.path, there.id)
+                step = Step.SAME if same else Step.SEND
+        except (PosixError, SourceError) as error:
+            self._tally.fail(path, str(error))
+            return None
+        if step is Step.CONFLICT and there is not None:
+            self._tally.fail(path, f"{kind_of(there.mode)} is in the way")
+            return None
+        if self._options.dry_run or parent is None:
+            self._say_would(path, step, entry.size)
+            return None
+        return step
+
+    async def _keep_small(self, item: Item, attributes: Attributes) -> None:
+        path = item.entry.relative
+        try:
+            there = self._target.lookup(item.folder.inode or InodeId(0), item.name)
+            if there is not None:
+                await self._keep(path, there.id, attributes)
+        except PosixError as error:
+            self._tally.fail(path, str(error))
+            return
+        self._tally.skip(path, item.entry.size)
+
+
+async def _xattrs(entry: Entry) -> dict[bytes, bytes]:
+    return await trio.to_thread.run_sync(read_xattrs, entry.path)
+
+
+def _read_all(wanted: Sequence[tuple[Item, Step]], limit: int) -> list[Content | SourceError]:
+    """The content of what is to be sent, of the others the attributes; in a thread."""
+    return [_read_one(item.entry, step, limit) for item, step in wanted]
+
+
+def _read_one(entry: Entry, step: Step, limit: int) -> Content | SourceError:
+    try:
+        if step is not Step.SEND:
+            return Content(entry.status, read_xattrs(entry.path), b"")
+        try:
+            return read_small(entry.path, limit)
+        except SourceChangedError:
+            return read_small(entry.path, limit)  # once more; then somebody is writing it
+    except SourceError as error:
+        return error
