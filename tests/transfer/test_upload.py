@@ -27,7 +27,8 @@ from usenetfs.errors import (
     PostInDoubtError,
     PostRejectedError,
 )
-from usenetfs.index.articles import ArticleState, NewArticle, StagedLink
+from usenetfs.index.articles import ArticleState
+from usenetfs.index.transitions import NewRecord
 from usenetfs.transfer.post_check import CheckTimes
 from usenetfs.types import BlockNumber, InodeId, MessageId
 
@@ -475,17 +476,17 @@ async def test_an_error_of_the_index_loses_no_block(
 ) -> None:
     expect_log("cannot be uploaded now")
     async with opened_world(tmp_path, servers) as world:
-        record = world.index.record_article
+        record = world.index.record_articles
         failures = 3
 
-        def fail_at_first(article: NewArticle, links: Iterable[StagedLink] = ()) -> int:
+        def fail_at_first(records: Iterable[NewRecord]) -> list[int]:
             nonlocal failures
             if failures:
                 failures -= 1
                 raise DiskFullError("no space left")
-            return record(article, links)
+            return record(records)
 
-        monkeypatch.setattr(world.index, "record_article", fail_at_first)
+        monkeypatch.setattr(world.index, "record_articles", fail_at_first)
         files = [(world.new_file(3000), os.urandom(3000)) for _ in range(30)]
         for inode, data in files:
             world.write(inode, 0, data)

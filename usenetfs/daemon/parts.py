@@ -37,12 +37,16 @@ from usenetfs.transfer.freeing import Freer
 from usenetfs.transfer.post_check import CheckTimes
 from usenetfs.transfer.poster import Poster
 from usenetfs.transfer.prefetch import Prefetcher
+from usenetfs.transfer.sizing import first_workers
 from usenetfs.transfer.staged import StagedBlocks
 from usenetfs.transfer.upload import Uploader, UploadSettings
 from usenetfs.types import Codec
 
 READ_PATIENCE = 60.0
 """Seconds that a read goes on asking while no server can be reached."""
+
+MOST_POSTERS = 64
+"""Articles posted at once, whatever the servers allow: each takes memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +242,14 @@ def _changed(policy: RetryPolicy, section: RetrySection) -> RetryPolicy:
 
 def _upload_settings(settings: Settings, providers: ProviderSet) -> UploadSettings:
     upload = settings.upload
-    workers = upload.workers or min(8, os.cpu_count() or 1)
+    workers = upload.workers or first_workers(os.cpu_count() or 1)
+    most = min(providers.upload_connections, MOST_POSTERS)
     return UploadSettings(
         codec=Codec[upload.codec.upper()],
         level=upload.level,
         workers=workers,
-        posters=min(upload.connections or providers.upload_connections, 64),
+        posters=None if upload.connections is None else min(upload.connections, most),
+        most_posters=most,
+        staging_limit=settings.staging.max_size,
         check=CheckTimes(first=upload.check_delay, deadline=upload.check_timeout),
     )

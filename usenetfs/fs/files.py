@@ -103,6 +103,7 @@ class Files:
             await trio.lowlevel.checkpoint()
             return
         self.waiting_writers += 1
+        self._staged.pressed += 1
         try:
             while self._staged.usage() > limit:
                 self.save()
@@ -110,6 +111,7 @@ class Files:
                 await self._freer.freed.wait_at_most(1.0)
         finally:
             self.waiting_writers -= 1
+            self._staged.pressed -= 1
 
     def resize(self, inode: InodeId, size: int) -> None:
         """Cut the file or extend it with zeros, and set its times."""

@@ -148,6 +148,18 @@ class StagingTable:
         )
         return count
 
+    def behind(self, inode: InodeId, point: int, *, posted: bool) -> int:
+        """How many blocks of a file, as they were at ``point``, are not seen (``posted``: not even
+        posted) yet. Errs on the side of counting one too many."""
+        if not posted:
+            return self.unsettled(point, inode)
+        count: int = self._database.value(
+            "SELECT count(*) FROM local_staging WHERE since <= ?1 AND inode = ?2 AND NOT"
+            " (state = 2 AND (generation = uploaded_generation OR uploaded_generation >= ?1))",
+            (point, inode),
+        )
+        return count
+
     # --- changes by the filesystem
 
     def put_many(self, rows: Iterable[StagedBlock]) -> None:

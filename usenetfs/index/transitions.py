@@ -22,8 +22,10 @@ no more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from usenetfs.index.articles import (
     ArticleState,
@@ -57,6 +59,27 @@ class Settled:
     """They are DIRTY again: changed since, or their article came to nothing."""
 
 
+class PostedArticle(NamedTuple):
+    """A server answered 240. ``message_id``: only if it is not the one that was asked for."""
+
+    article: ArticleId
+    server: str
+    message_id: MessageId | None
+    now_ns: int
+
+    @classmethod
+    def now(cls, article: ArticleId, server: str, message_id: MessageId | None) -> PostedArticle:
+        """It did so just now."""
+        return cls(article, server, message_id, time.time_ns())
+
+
+class NewRecord(NamedTuple):
+    """An article to record, and further staged blocks with the content of its members."""
+
+    article: NewArticle
+    links: Sequence[StagedLink] = ()
+
+
 class Transitions:
     """The steps. Each opens a transaction of its own, so none may be open."""
 
@@ -74,27 +97,19 @@ class Transitions:
         waiting for another article are passed over; if nobody waits, nothing is recorded, and the
         article must not be sent.
         """
-        waiting = [
-            (article.id, slot, member.generation, member.raw_length, member.inode, member.block)
-            for slot, member in enumerate(article.members)
-        ]
-        waiting.extend(
-            (
-                article.id,
-                link.slot,
-                link.generation,
-                article.members[link.slot].raw_length,
-                link.inode,
-                link.block,
-            )
-            for link in extra_links
-        )
+        return self.record_articles((NewRecord(article, tuple(extra_links)),))[0]
+
+    def record_articles(self, records: Iterable[NewRecord]) -> list[int]:
+        """:meth:`record_article` of several in one transaction; for each, how many wait."""
+        counts = []
         with self._database.transaction():
-            bound = len(self._database.write_many(_WAIT, waiting))
-            if bound:
-                self._articles.persist_numbering(article.id)
-                self._articles.insert_in_flight(article)
-        return bound
+            for article, links in records:
+                bound = len(self._database.write_many(_WAIT, _waiting(article, links)))
+                if bound:
+                    self._articles.persist_numbering(article.id)
+                    self._articles.insert_in_flight(article)
+                counts.append(bound)
+        return counts
 
     def link_staged(
         self, inode: InodeId, block: BlockNumber, generation: int, article: ArticleId, slot: int
@@ -167,12 +182,33 @@ class Transitions:
         False if the article was not in flight (any more).
         """
         with self._database.transaction():
-            if not self._articles.set_posted(article, server, message_id, now_ns):
-                return False
-            self._database.write(
-                "UPDATE local_staging SET state = 2 WHERE article = ? AND article > 0", (article,)
-            )
+            return self._post(PostedArticle(article, server, message_id, now_ns))
+
+    def _post(self, posted: PostedArticle) -> bool:
+        if not self._articles.set_posted(*posted):
+            return False
+        self._database.write(
+            "UPDATE local_staging SET state = 2 WHERE article = ? AND article > 0",
+            (posted.article,),
+        )
         return True
+
+    def mark_outcomes(
+        self,
+        posted: Iterable[PostedArticle],
+        seen: Iterable[ArticleId],
+        verified: Iterable[ArticleId],
+        now_ns: int,
+    ) -> Settled:
+        """:meth:`mark_posted`, :meth:`mark_seen` and :meth:`mark_verified` of many articles, in
+        that order and in one transaction."""
+        with self._database.transaction():
+            for one in posted:
+                self._post(one)
+            settled = self._see_all(seen, now_ns)
+            for article in verified:
+                self._articles.set_state(article, Durability.VERIFIED)
+        return settled
 
     def mark_seen(self, article: ArticleId, now_ns: int) -> Settled:
         """The article is on Usenet: every block that waits for it now points to it.
@@ -184,13 +220,16 @@ class Transitions:
 
     def mark_seen_many(self, articles: Iterable[ArticleId], now_ns: int) -> Settled:
         """:meth:`mark_seen` of several articles in one transaction."""
+        with self._database.transaction():
+            return self._see_all(articles, now_ns)
+
+    def _see_all(self, articles: Iterable[ArticleId], now_ns: int) -> Settled:
         freed: list[BlockKey] = []
         requeued: list[BlockKey] = []
-        with self._database.transaction():
-            for article in articles:
-                settled = self._see(article, now_ns)
-                freed.extend(settled.freed)
-                requeued.extend(settled.requeued)
+        for article in articles:
+            settled = self._see(article, now_ns)
+            freed.extend(settled.freed)
+            requeued.extend(settled.requeued)
         return Settled(tuple(freed), tuple(requeued))
 
     def _see(self, article: ArticleId, now_ns: int) -> Settled:
@@ -263,6 +302,28 @@ class Transitions:
             )
             self._articles.delete_in_flight(article)
         return Settled(requeued=tuple(requeued))
+
+
+def _waiting(
+    article: NewArticle, links: Iterable[StagedLink]
+) -> list[tuple[ArticleId, int, int, int, InodeId, BlockNumber]]:
+    """The bindings of ``_WAIT`` for all who may wait for an article."""
+    waiting = [
+        (article.id, slot, member.generation, member.raw_length, member.inode, member.block)
+        for slot, member in enumerate(article.members)
+    ]
+    waiting.extend(
+        (
+            article.id,
+            link.slot,
+            link.generation,
+            article.members[link.slot].raw_length,
+            link.inode,
+            link.block,
+        )
+        for link in links
+    )
+    return waiting
 
 
 # A staged block begins to wait. Content read at a generation below the row's floor is another

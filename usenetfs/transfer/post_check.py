@@ -12,7 +12,8 @@ there is no other, and the same one is asked.
 Two kinds of article are looked for in the same way, but a STAT does not settle them: they are
 fetched and opened, and must carry our salt. One that a crash left in doubt (recorded, perhaps sent,
 no answer known); and one that the server says it has under another Message-ID than ours, because
-then its word is all we have that what lies there is our article.
+then its word is all we have that what lies there is our article. ``CheckTimes.verify`` asks for the
+same of every article.
 
 The checker keeps times and Message-IDs; it never holds up uploading. What follows from
 an outcome is the caller's, through the :class:`Outcomes` it gives.
@@ -49,8 +50,8 @@ class StatSource(Protocol):
 class Outcomes(Protocol):
     """What is done with what the checker finds; plain calls, on the event loop."""
 
-    def seen(self, article: ArticleId) -> None:
-        """The article is on a server."""
+    def seen(self, article: ArticleId, *, verified: bool) -> None:
+        """The article is on a server. ``verified``: it was fetched whole, and opened."""
 
     def not_seen(self, article: ArticleId) -> None:
         """The article did not appear in time."""
@@ -63,13 +64,15 @@ class Outcomes(Protocol):
 class CheckTimes:
     """Seconds: the wait before the first check, the longest wait, and when to give up.
 
-    ``doubt_deadline`` is the deadline for articles that a crash left in doubt.
+    ``doubt_deadline`` is the deadline for articles that a crash left in doubt. ``verify``: a STAT
+    is not enough, each article is fetched and opened before it counts as seen.
     """
 
     first: float = 0.5
     ceiling: float = 60.0
     deadline: float = 600.0
     doubt_deadline: float = 20.0
+    verify: bool = False
 
 
 @dataclass(order=True, slots=True)
@@ -104,7 +107,8 @@ class PostChecker:
     def posted(self, article: ArticleId, message_id: MessageId, *, rewritten: bool = False) -> None:
         """A server took the article: look for it after the first delay. ``rewritten``: the id is
         the server's."""
-        self._add(article, message_id, self._times.first, self._times.deadline, opened=rewritten)
+        opened = rewritten or self._times.verify
+        self._add(article, message_id, self._times.first, self._times.deadline, opened=opened)
 
     def in_doubt(self, article: ArticleId, message_id: MessageId) -> None:
         """Nobody knows whether the article was taken: look for it at once."""
@@ -120,27 +124,36 @@ class PostChecker:
         opened: bool,
     ) -> None:
         now = trio.current_time()
-        check = _Check(now + wait, article, message_id, wait, now + deadline, opened)
+        self._push(_Check(now + wait, article, message_id, wait, now + deadline, opened))
+
+    def _push(self, check: _Check) -> None:
         heapq.heappush(self._heap, check)
-        self._pulse.fire()
+        if self._heap[0] is check:
+            self._pulse.fire()
 
     async def run(self) -> None:
-        """Check what is due, several at once."""
+        """Check what is due, several at once. One task watches the time, so that a new article
+        wakes nobody before its turn."""
+        due_in, due_out = trio.open_memory_channel[_Check](0)
         async with trio.open_nursery() as nursery:
             for _ in range(WORKERS):
-                nursery.start_soon(self._work)
+                nursery.start_soon(self._work, due_out.clone())
+            async with due_in, due_out:
+                while True:
+                    await due_in.send(await self._next())
 
-    async def _work(self) -> None:
-        while True:
-            check = await self._next()
-            try:
-                if not await self._look(check):
-                    self._later(check)
-            except UsenetfsError as error:
-                # Neither the article's fault nor an answer: its deadline moves with the time lost.
-                log.info("a posted article cannot be checked now (%s): it is checked again", error)
-                check.deadline += max(check.wait, MIN_WAIT)
-                self._again(check)
+    async def _work(self, due: trio.MemoryReceiveChannel[_Check]) -> None:
+        async with due:
+            async for check in due:
+                try:
+                    if not await self._look(check):
+                        self._later(check)
+                except UsenetfsError as error:
+                    # Neither the article's fault nor an answer: its deadline moves with the time
+                    # lost.
+                    log.info("a posted article cannot be checked now (%s): again later", error)
+                    check.deadline += max(check.wait, MIN_WAIT)
+                    self._again(check)
 
     async def _next(self) -> _Check:
         while True:
@@ -160,14 +173,14 @@ class PostChecker:
             except ArticleMissingError:
                 return False
             if ours:
-                self._outcomes.seen(check.article)
+                self._outcomes.seen(check.article, verified=True)
             else:
                 self._outcomes.not_seen(check.article)
             return True
         server = await self._source.stat(check.message_id, lane=Lane.METADATA)
         if server is None:
             return False
-        self._outcomes.seen(check.article)
+        self._outcomes.seen(check.article, verified=False)
         return True
 
     def _later(self, check: _Check) -> None:
@@ -183,5 +196,4 @@ class PostChecker:
     def _again(self, check: _Check) -> None:
         check.wait = min(max(check.wait * 2, MIN_WAIT), self._times.ceiling)
         check.due = trio.current_time() + check.wait
-        heapq.heappush(self._heap, check)
-        self._pulse.fire()
+        self._push(check)

@@ -6,6 +6,9 @@ sent, so that a crash leaves nothing on the servers that the index does not know
 What is sent again under which Message-ID is said by :mod:`usenetfs.net.retry_rules`. Whatever the
 error, an article is tried again for as long as the policy of ``post`` says, normally for ever: its
 data is staged and can wait.
+
+Articles are sealed and encoded in threads, several in one hop, ahead of being sent; from then on
+only the octets of the wire are kept. The rare article that must be sealed anew is opened again.
 """
 
 from __future__ import annotations
@@ -18,12 +21,13 @@ from typing import Protocol
 
 import trio
 
-from usenetfs.article.container import Kind, Member, choose_padding, container_size, pack
+from usenetfs.article.container import Kind, Member, pack
 from usenetfs.article.keys import KeySet
 from usenetfs.article.message_ids import message_id as computed_message_id
 from usenetfs.article.newsgroups import NewsgroupChoice
 from usenetfs.article.seal import SALT_SIZE, new_salt, open_seal
 from usenetfs.article.wire import OutgoingArticle, build_article
+from usenetfs.article.yenc import decode_body
 from usenetfs.errors import (
     ArticleMissingError,
     DuplicateArticleError,
@@ -35,7 +39,6 @@ from usenetfs.errors import (
 from usenetfs.net.providers import FetchedBody, PostResult
 from usenetfs.net.retry import RetryManager
 from usenetfs.net.retry_rules import Identity, rule_of
-from usenetfs.transfer.packer import PreparedSegment
 from usenetfs.types import ArticleId, Lane, MessageId
 
 log = logging.getLogger("usenetfs.upload")
@@ -58,12 +61,31 @@ class PostTarget(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An article whose record is committed."""
+    """An article whose record is committed, not yet sealed. ``padding``: zero bytes at its end."""
 
     article: ArticleId
     attempt: int
     salt: bytes
-    plaintext: bytes
+    members: Sequence[tuple[Member, bytes | bytearray | memoryview]]
+    padding: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A recorded article as it goes out. ``segments``: how many it carries."""
+
+    salt: bytes
+    outgoing: OutgoingArticle
+    segments: int
+
+    @property
+    def article(self) -> ArticleId:
+        return self.outgoing.article
+
+    @property
+    def octets(self) -> int:
+        """What it takes in memory and on the wire."""
+        return len(self.outgoing.wire)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,33 +122,41 @@ class Poster:
         self.last_error: UsenetfsError | None = None
         """Why the last post that failed did so; None after a success."""
 
-    async def post(self, recorded: Recorded) -> Posted | None:
+    async def seal(self, recorded: Sequence[Recorded]) -> list[Sealed]:
+        """Make articles ready to be sent; one hop to a thread for all of them."""
+        groups = [self._groups.choose(None, None) for _ in recorded]
+        now = datetime.now(UTC)
+        return await trio.to_thread.run_sync(
+            _seal_all, self._keys, self._filesystem_id, recorded, groups, now
+        )
+
+    async def post(self, sealed: Sealed) -> Posted | None:
         """Post until a server takes it; None if meanwhile nobody waits for it any more."""
-        current: Recorded | None = recorded
+        current: Sealed | None = sealed
         async for attempt in self._retries.retrying(
             "post", may_retry=_is_ours_to_report, on_failure=self._note
         ):
             with attempt:
                 if current is None:
                     return None
-                outgoing = await self._build(current)
+                outgoing = current.outgoing
                 try:
-                    server, message_id = await self._try(current, outgoing)
+                    server, message_id = await self._try(current)
                 except UsenetfsError as error:
                     if rule_of(error).identity is not Identity.SAME:
-                        current = self._renew(current)
+                        current = await self._renew(current)
                     raise
                 self.last_error = None
-                return Posted(server, message_id, current.attempt, current.salt, len(outgoing.wire))
+                return Posted(server, message_id, outgoing.attempt, current.salt, current.octets)
         return None
 
-    async def _try(self, recorded: Recorded, outgoing: OutgoingArticle) -> tuple[str, MessageId]:
+    async def _try(self, sealed: Sealed) -> tuple[str, MessageId]:
         """One attempt: the server that has the article, and the id that it has it under."""
         try:
-            result = await self._target.post(outgoing)
+            result = await self._target.post(sealed.outgoing)
         except DuplicateArticleError as error:
-            if await self._is_ours(recorded, outgoing.message_id):
-                return error.server or "", outgoing.message_id
+            if await self._is_ours(sealed):
+                return error.server or "", sealed.outgoing.message_id
             raise
         return result.server, result.message_id
 
@@ -138,32 +168,21 @@ class Poster:
         else:
             log.warning("posting failed (%s): it is tried again", error)
 
-    def _renew(self, recorded: Recorded) -> Recorded | None:
+    async def _renew(self, sealed: Sealed) -> Sealed | None:
+        """The same content as a new attempt: another salt, another Message-ID, today's date."""
         salt = new_salt()
-        attempt = self._new_attempt(recorded.article, salt)
+        attempt = self._new_attempt(sealed.article, salt)
         if attempt is None:
             return None
-        return Recorded(recorded.article, attempt, salt, recorded.plaintext)
-
-    async def _build(self, recorded: Recorded) -> OutgoingArticle:
         group = self._groups.choose(None, None)
-        outgoing, _ = await trio.to_thread.run_sync(
-            build_article,
-            self._keys,
-            self._filesystem_id,
-            recorded.article,
-            recorded.attempt,
-            recorded.salt,
-            Kind.DATA,
-            recorded.plaintext,
-            (group,),
-            datetime.now(UTC),
+        outgoing = await trio.to_thread.run_sync(
+            _seal_anew, self._keys, self._filesystem_id, sealed, attempt, salt, group
         )
-        return outgoing
+        return Sealed(salt, outgoing, sealed.segments)
 
-    async def _is_ours(self, recorded: Recorded, message_id: MessageId) -> bool:
+    async def _is_ours(self, sealed: Sealed) -> bool:
         try:
-            return await self.carries(recorded.article, recorded.salt, message_id)
+            return await self.carries(sealed.article, sealed.salt, sealed.outgoing.message_id)
         except ArticleMissingError:
             # Known by its id and not readable: dropped, or not there yet. A new attempt is safe
             # either way, because it has another id.
@@ -188,21 +207,46 @@ class Poster:
         return computed_message_id(self._keys.message_id_key, article, attempt)
 
 
-def pack_segments(segments: Sequence[PreparedSegment], randomness: bytes) -> bytes:
-    """The container of an article; its slots are the segments' order."""
-    members = [
-        (
-            Member(
-                inode=segment.claims[0].inode,
-                block=segment.claims[0].number,
-                hash=segment.hash,
-                codec=segment.codec,
-                raw_length=segment.raw_length,
-                stored_length=len(segment.payload),
-            ),
-            segment.payload,
+def _seal_all(
+    keys: KeySet,
+    filesystem_id: bytes,
+    articles: Sequence[Recorded],
+    groups: Sequence[str],
+    now: datetime,
+) -> list[Sealed]:
+    sealed = []
+    for recorded, group in zip(articles, groups, strict=True):
+        outgoing, _ = build_article(
+            keys,
+            filesystem_id,
+            recorded.article,
+            recorded.attempt,
+            recorded.salt,
+            Kind.DATA,
+            pack(Kind.DATA, recorded.members, recorded.padding),
+            (group,),
+            now,
         )
-        for segment in segments
-    ]
-    size = container_size(len(members), sum(len(payload) for _, payload in members))
-    return pack(Kind.DATA, members, choose_padding(size, randomness))
+        sealed.append(Sealed(recorded.salt, outgoing, len(recorded.members)))
+    return sealed
+
+
+def _seal_anew(
+    keys: KeySet, filesystem_id: bytes, sealed: Sealed, attempt: int, salt: bytes, group: str
+) -> OutgoingArticle:
+    """Open an article of ours as it was to go out, and seal it as another attempt."""
+    wire = sealed.outgoing.wire
+    body = decode_body(memoryview(wire)[wire.index(b"\r\n\r\n") + 4 :])
+    plaintext = open_seal(keys.data_key, filesystem_id, sealed.article, Kind.DATA, body)
+    outgoing, _ = build_article(
+        keys,
+        filesystem_id,
+        sealed.article,
+        attempt,
+        salt,
+        Kind.DATA,
+        plaintext,
+        (group,),
+        datetime.now(UTC),
+    )
+    return outgoing

@@ -40,6 +40,27 @@ def _content(staged: StagedBlocks, claim: Claim, base: Buffer) -> Buffer:
     return content
 
 
+def read_hash_compress(
+    staged: StagedBlocks,
+    hash_key: bytes,
+    claims: Sequence[Claim],
+    bases: Sequence[Buffer],
+    codec: Codec,
+    level: int | None,
+) -> list[tuple[int, SegmentHash, Codec, Buffer]]:
+    """Both steps in one, block by block: ``(raw length, hash, codec, stored bytes)``.
+
+    For codecs so fast that compressing what turns out to be known costs less than asking first.
+    """
+    prepared = []
+    for claim, base in zip(claims, bases, strict=True):
+        content = _content(staged, claim, base)
+        digest = segment_hash(hash_key, content)
+        used, stored = compress(content, codec, level)
+        prepared.append((len(content), digest, used, stored))
+    return prepared
+
+
 def compress_all(
     contents: Sequence[Buffer], codec: Codec, level: int | None
 ) -> list[tuple[Codec, Buffer]]:

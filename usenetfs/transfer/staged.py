@@ -119,6 +119,10 @@ class StagedBlocks:
         self._claims: dict[Key, Claim] = {}
         self._writers: dict[InodeId, int] = {}
         self._forced = 0
+        self.changes = 0
+        """Changes since the start, for who watches how busy writers are."""
+        self.pressed = 0
+        """Writers that wait for room; while there are any, uploads give way to nobody."""
         self._cursor: StagedBlock | None = None
         """The last row claimed."""
         self._passed_over = False
@@ -216,6 +220,7 @@ class StagedBlocks:
                 del self._hot[hot.key]
 
     def _changed(self, hot: HotBlock) -> None:
+        self.changes += 1
         hot.generation = self._index.staging.next_generation()
         if not hot.since:
             hot.since = hot.generation

@@ -1,0 +1,233 @@
+"""Recorded articles on their way: sealed, queued, posted, looked for, settled.
+
+:class:`Flight` takes over an article once its record is committed and keeps it until it was seen or
+came to nothing; what that means for blocks it tells its owner. How many are posted at once is found
+from the speed (``sizing.py``).
+
+An article whose fate is unknown, because something failed here or the process died, is *in doubt*:
+it is looked for before its content is sent again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from usenetfs.errors import UsenetfsError
+from usenetfs.index.articles import ArticleState
+from usenetfs.index.index import Index
+from usenetfs.index.transitions import PostedArticle
+from usenetfs.transfer.ledger import Ledger, Outcome
+from usenetfs.transfer.post_check import CheckTimes, PostChecker, StatSource
+from usenetfs.transfer.poster import Posted, Poster, Recorded, Sealed
+from usenetfs.transfer.queues import BoundedQueue
+from usenetfs.transfer.sizing import PosterSizing
+from usenetfs.types import ArticleId, MessageId
+
+log = logging.getLogger("usenetfs.upload")
+
+QUEUE_BYTES: Final = 12 << 20
+"""Octets of sealed articles that wait for a poster."""
+
+INTERVAL: Final = 0.25
+"""Seconds over which the speed is measured, at least."""
+
+ENOUGH_ARTICLES: Final = 4
+"""Articles per poster that a measurement rests on; fewer make it noise."""
+
+LONGEST_INTERVAL: Final = 10.0
+
+
+@dataclass(slots=True)
+class UploadCounts:
+    """Since the start."""
+
+    articles_posted: int = 0
+    bytes_posted: int = 0
+    """Octets sent, headers and encoding included."""
+    blocks_linked: int = 0
+    """Blocks whose content was known already."""
+    blocks_uploaded: int = 0
+    """Blocks whose content went into an article; one that is rewritten counts again."""
+    active_posts: int = 0
+
+
+class Flight:
+    """See the module. ``on_landed`` hears of what was written down; :meth:`run` until cancelled.
+
+    ``tuned``: whether ``sizing`` may change its number.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        poster: Poster,
+        servers: StatSource,
+        *,
+        check: CheckTimes,
+        sizing: PosterSizing,
+        tuned: bool,
+        counts: UploadCounts,
+        on_landed: Callable[[Outcome], None],
+        report: Callable[[UsenetfsError], None],
+    ) -> None:
+        self._index = index
+        self._poster = poster
+        self._sizing = sizing
+        self._tuned = tuned
+        self._counts = counts
+        self._on_landed = on_landed
+        self._report = report
+        self.checker = PostChecker(servers, self, check)
+        self.queue: BoundedQueue[Sealed] = BoundedQueue(max_bytes=QUEUE_BYTES)
+        self._ledger = Ledger(index, on_written=self._written, report=report)
+        self._slots = trio.CapacityLimiter(sizing.size)
+        self._ran_dry = False
+        self._salts: dict[ArticleId, bytes] = {}
+
+    def __repr__(self) -> str:
+        return (
+            f"<Flight {self.queue!r} posting={self._counts.active_posts}/{self.posters} "
+            f"checking={self.checker.waiting}>"
+        )
+
+    @property
+    def posters(self) -> int:
+        """Articles that may be posted at once."""
+        return self._sizing.size
+
+    async def run(self) -> None:
+        """Post and look for what is launched, and for what the last run left."""
+        self._resume()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._post_articles)
+            nursery.start_soon(self._ledger.run)
+            nursery.start_soon(self.checker.run)
+            if self._tuned:
+                nursery.start_soon(self._tune)
+
+    # --- out -------------------------------------------------------------------------------------
+
+    async def launch(self, recorded: Sequence[Recorded]) -> None:
+        """Seal articles whose records are committed, and queue them; waits for room."""
+        for article in recorded:
+            self._salts[article.article] = article.salt
+        try:
+            sealed = await self._poster.seal(recorded)
+        except Exception as error:
+            log.exception("articles could not be sealed: their blocks are uploaded anew")
+            self._report(_reported(error))
+            for article in recorded:
+                self._doubt(article.article)
+            return
+        for one in sealed:
+            await self.queue.put(one, count=one.segments, octets=one.octets)
+
+    async def _post_articles(self) -> None:
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._ran_dry |= not self.queue
+                sealed = await self.queue.get()
+                await self._slots.acquire_on_behalf_of(sealed)
+                nursery.start_soon(self._post, sealed)
+
+    async def _post(self, sealed: Sealed) -> None:
+        self._counts.active_posts += 1
+        try:
+            posted = await self._poster.post(sealed)
+        except Exception as error:
+            log.exception("posting an article failed: it is looked for before it is sent again")
+            self._report(_reported(error))
+            self._doubt(sealed.article)
+        else:
+            self._posted(sealed.article, posted)
+        finally:
+            self._counts.active_posts -= 1
+            self._slots.release_on_behalf_of(sealed)
+
+    def _posted(self, article: ArticleId, posted: Posted | None) -> None:
+        if posted is None:  # nobody waits for it any more
+            self._salts.pop(article, None)
+            self._on_landed(Outcome.nothing(article))
+            return
+        self._counts.articles_posted += 1
+        self._counts.bytes_posted += posted.size
+        expected = self._poster.message_id(article, posted.attempt)
+        rewritten = posted.message_id if posted.message_id != expected else None
+        self._salts[article] = posted.salt
+        self._ledger.posted(PostedArticle.now(article, posted.server, rewritten))
+        self.checker.posted(article, posted.message_id, rewritten=rewritten is not None)
+
+    # --- how many --------------------------------------------------------------------------------
+
+    async def _tune(self) -> None:
+        while True:
+            self._ran_dry = not self.queue
+            before, began = self._counts.bytes_posted, trio.current_time()
+            wanted = self._counts.articles_posted + ENOUGH_ARTICLES * self._sizing.size
+            await trio.sleep(INTERVAL)
+            with trio.move_on_after(LONGEST_INTERVAL):
+                while self._counts.articles_posted < wanted and not self._ran_dry:  # noqa: ASYNC110 - a measurement takes time
+                    await trio.sleep(INTERVAL / 5)
+            rate = (self._counts.bytes_posted - before) / (trio.current_time() - began)
+            self._resize(self._sizing.measured(rate, dry=self._ran_dry))
+
+    def set_most(self, most: int) -> None:
+        """At most so many at once from now on; what is under way goes on."""
+        self._sizing.limit(most)
+        if not self._tuned:
+            self._sizing.size = self._sizing.most
+        self._resize(self._sizing.size)
+
+    def _resize(self, size: int) -> None:
+        if self._slots.total_tokens != size:
+            log.debug("posting %d articles at once", size)
+            self._slots.total_tokens = size
+
+    # --- what became of them (called by the checker and the ledger) ------------------------------
+
+    def seen(self, article: ArticleId, *, verified: bool) -> None:
+        """The article is on the servers."""
+        self._ledger.seen(article, verified=verified)
+
+    def not_seen(self, article: ArticleId) -> None:
+        """The article did not appear: its blocks are dirty again."""
+        self._ledger.write()
+        settled = self._index.forget_article(article)
+        self._written(Outcome(settled, (article,)))
+
+    async def settle_doubt(self, article: ArticleId, message_id: MessageId) -> bool:
+        """Whether the article is on the servers and ours."""
+        return await self._poster.carries(article, self._salts[article], message_id)
+
+    def _written(self, outcome: Outcome) -> None:
+        for article in outcome.landed:
+            self._salts.pop(article, None)
+        self._on_landed(outcome)
+
+    def _doubt(self, article: ArticleId) -> None:
+        flown = self._index.articles.get_in_flight(article)
+        if flown is not None:
+            self._salts[article] = flown.salt
+            self.checker.in_doubt(article, self._poster.message_id(article, flown.attempt))
+
+    def _resume(self) -> None:
+        """Take up what the last run left in flight."""
+        for article in self._index.in_flight():
+            message_id = article.message_id or self._poster.message_id(article.id, article.attempt)
+            self._salts[article.id] = article.salt
+            if article.state is ArticleState.POSTED:
+                rewritten = article.message_id is not None
+                self.checker.posted(article.id, message_id, rewritten=rewritten)
+            else:
+                self.checker.in_doubt(article.id, message_id)
+
+
+def _reported(error: Exception) -> UsenetfsError:
+    if isinstance(error, UsenetfsError):
+        return error
+    return UsenetfsError(f"internal error while posting: {error!r}")
