@@ -210,11 +210,14 @@ def _field(value: str, kind: str) -> str:
 
 
 def _octets(blob: str) -> str:
-    """Length as a varint, then the octets. None is as long as 2 MiB."""
+    """Length as a varint, then the octets. None is as long as 2 MiB.
+
+    SQLite's shifts and bitwise operators are all of one precedence.
+    """
     length = f"length({blob})"
     return (
         f"CASE WHEN {length} < 128 THEN printf('%02x', {length})"
-        f" WHEN {length} < 16384 THEN printf('%02x%02x', 128 | {length} >> 7, {length} & 127)"
-        f" ELSE printf('%02x%02x%02x', 128 | {length} >> 14, 128 | {length} >> 7 & 127,"
+        f" WHEN {length} < 16384 THEN printf('%02x%02x', 128 | ({length} >> 7), {length} & 127)"
+        f" ELSE printf('%02x%02x%02x', 128 | ({length} >> 14), 128 | (({length} >> 7) & 127),"
         f" {length} & 127) END || hex({blob})"
     )

@@ -1,0 +1,128 @@
+"""Articles of the chain, fetched and opened, whichever server has them whole.
+
+Owns the rule of who is asked again: a server whose article does not open is passed over; while no
+server can be reached it is tried again until ``patience`` ends. What comes out has passed its seal
+as the very article that was wanted.
+
+It must not know what is in the articles. Data articles are read by ``transfer.fetcher``, which has
+memory and a cache; what is read here is read once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Set as AbstractSet
+from typing import Protocol
+
+import trio
+from tenacity import AsyncRetrying
+
+from usenetfs.article.container import Container, Kind, unpack
+from usenetfs.article.keys import KeySet
+from usenetfs.article.seal import open_seal
+from usenetfs.errors import (
+    ArticleMissingError,
+    DataUnavailableError,
+    EncodingError,
+    IntegrityError,
+    NetworkError,
+)
+from usenetfs.net.providers import FetchedBody
+from usenetfs.net.retry import RetryManager, StopAt
+from usenetfs.types import ArticleId, Lane, MessageId
+
+log = logging.getLogger("usenetfs.download")
+
+
+class ArticleSource(Protocol):
+    """What is needed of ``net.ProviderSet``."""
+
+    async def fetch(
+        self,
+        message_id: MessageId,
+        *,
+        lane: Lane,
+        exclude: AbstractSet[str] = frozenset(),
+        fresh: bool = False,
+    ) -> FetchedBody: ...
+
+    async def stat(self, message_id: MessageId, *, lane: Lane) -> str | None: ...
+
+
+class ArticleReader:
+    """``patience``: seconds to go on asking while no server can be reached."""
+
+    def __init__(
+        self,
+        source: ArticleSource,
+        *,
+        keys: KeySet,
+        filesystem_id: bytes,
+        retries: RetryManager,
+        patience: float,
+    ) -> None:
+        self.keys = keys
+        self._source = source
+        self._filesystem_id = filesystem_id
+        self._retries = retries
+        self._patience = patience
+        self.asked = 0
+        """Questions whether an article is there."""
+        self.bytes_fetched = 0
+
+    def __repr__(self) -> str:
+        return f"<ArticleReader asked={self.asked} bytes={self.bytes_fetched}>"
+
+    async def exists(self, message_id: MessageId) -> bool:
+        """Whether any server has it. NoHealthyServersError when that cannot be known."""
+        self.asked += 1
+        async for attempt in self._retrying("stat"):
+            with attempt:
+                return await self._source.stat(message_id, lane=Lane.METADATA) is not None
+        raise AssertionError("retrying ends with a result or an error")
+
+    async def open(self, message_id: MessageId, article: ArticleId, kind: Kind) -> Container:
+        """The opened container. DataUnavailableError, with the reason of each server."""
+        wrong: dict[str, str] = {}
+        while True:
+            try:
+                body = await self._fetch(message_id, wrong)
+            except (ArticleMissingError, EncodingError) as error:
+                reasons = "; ".join((*wrong.values(), str(error)))
+                raise DataUnavailableError(f"no server has the article whole ({reasons})") from (
+                    error
+                )
+            try:
+                container = await self._opened(article, kind, body.data)
+            except IntegrityError as error:
+                log.warning(
+                    "%s gave a wrong article (%s): the next server is asked", body.server, error
+                )
+                wrong[body.server] = f"{body.server}: {error}"
+                continue
+            self.bytes_fetched += len(body.data)
+            return container
+
+    async def _fetch(self, message_id: MessageId, wrong: dict[str, str]) -> FetchedBody:
+        async for attempt in self._retrying("fetch"):
+            with attempt:
+                return await self._source.fetch(
+                    message_id, lane=Lane.METADATA, exclude=frozenset(wrong), fresh=True
+                )
+        raise AssertionError("retrying ends with a result or an error")
+
+    def _retrying(self, kind: str) -> AsyncRetrying:
+        return self._retries.retrying(
+            kind,
+            may_retry=lambda error: isinstance(error, NetworkError) and error.recoverable,
+            stop=StopAt(trio.current_time() + self._patience),
+        )
+
+    async def _opened(self, article: ArticleId, kind: Kind, body: bytearray) -> Container:
+        plaintext = await trio.to_thread.run_sync(
+            open_seal, self.keys.data_key, self._filesystem_id, article, kind, body
+        )
+        container = unpack(plaintext)
+        if container.kind is not kind:
+            raise IntegrityError("an article holds another kind of thing than was wanted")
+        return container

@@ -1,0 +1,227 @@
+"""An index built from what a chain of checkpoints says, in bulk.
+
+Owns an index file while it is being built, or while a follower brings it up to date: a connection
+of its own, for a thread. What it applies are changesets (docs/format.md), streamed; SQLite's own
+code does it, at a few microseconds a row.
+
+Invariants: a replica that is being *built* is a file that nobody else knows of yet: nothing in it
+can be undone, and one that failed is thrown away. A replica that is *followed* changes in one
+transaction per call, which leaves it as it was when it fails.
+
+It must not know where changesets come from, or what a checkpoint is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import apsw
+
+from usenetfs.errors import DatabaseError, DocumentError
+from usenetfs.index.database import (
+    Database,
+    sync_directory,
+    translate,
+    translate_os_error,
+)
+from usenetfs.index.derived import (
+    add_defaults,
+    drop_orphans,
+    recompute_links,
+    recompute_links_of,
+    recompute_uses,
+)
+from usenetfs.index.normal_form import encoded_rows
+from usenetfs.index.schema import (
+    APPLICATION_ID,
+    CREATE_SCHEMA,
+    REPLICATED_TABLES,
+    SCHEMA_VERSION,
+)
+
+CACHE_KIB: Final = 128 * 1024
+"""Page cache while building: indexes are built by sorting, tables nearly in order."""
+
+
+class Replica:
+    """An index that follows. A context manager; made by :meth:`create` or :meth:`open`."""
+
+    def __init__(self, database: Database, *, building: bool) -> None:
+        self.database = database
+        self._building = building
+        self._indexes: list[str] = []
+        if building:
+            self._prepare()
+
+    def __repr__(self) -> str:
+        return f"<Replica {'building' if self._building else 'following'} {self.database!r}>"
+
+    @classmethod
+    def create(cls, path: Path) -> Replica:
+        """A new index without any row. DatabaseError if the file cannot be made."""
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+            try:
+                connection.execute(CREATE_SCHEMA)
+                connection.pragma("application_id", APPLICATION_ID)
+                connection.pragma("user_version", SCHEMA_VERSION)
+            finally:
+                connection.close(True)
+        except apsw.Error as error:
+            raise translate(error, path) from error
+        except OSError as error:
+            raise DatabaseError(f"{path} cannot be made: {error.strerror}") from error
+        return cls(Database(path), building=True)
+
+    @classmethod
+    def open(cls, path: Path) -> Replica:
+        """An index that was built before, to be brought up to date. FilesystemBusyError."""
+        return cls(Database(path), building=False)
+
+    def close(self) -> None:
+        """Close it; may be called twice. One that is being built is only good if finished."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- building
+
+    def _prepare(self) -> None:
+        """No journal, no syncs, no secondary indexes: they are built at the end, by sorting."""
+        connection = self.database.connection
+        try:
+            connection.pragma("journal_mode", "off")
+            connection.pragma("synchronous", "off")
+            connection.pragma("cache_size", -CACHE_KIB)
+            places = ", ".join("?" * len(REPLICATED_TABLES))
+            indexes = connection.execute(
+                "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL"
+                f" AND tbl_name IN ({places})",
+                REPLICATED_TABLES,
+            ).fetchall()
+            for name, sql in indexes:
+                connection.execute(f"DROP INDEX {name}")
+                self._indexes.append(str(sql))
+        except apsw.Error as error:
+            raise translate(error, self.database.path) from error
+
+    def apply(self, changeset: Iterable[bytes]) -> None:
+        """Apply a changeset that comes in chunks. DocumentError where it does not fit.
+
+        While building: anything that does not fit exactly means that something is missing.
+        """
+        with self.database.transaction():
+            apply_changes(self.database, changeset, exact=self._building)
+
+    def rows(self) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """By table, every row in normal form and changeset encoding: what a digest is made of."""
+        for table in REPLICATED_TABLES:
+            yield table, encoded_rows(self.database.connection, table)
+
+    def finish(self, *, writable: bool) -> None:
+        """Make it an index like any other (derived columns, indexes, counters), durable, closed.
+
+        ``writable``: it will be written to, so what nothing points to is dropped; a follower keeps
+        it, because what is to point there is still to come.
+        """
+        database, connection = self.database, self.database.connection
+        with database.transaction():
+            recompute_uses(database)
+            recompute_links(database)
+            if writable:
+                drop_orphans(database)
+            add_defaults(database)
+            for sql in self._indexes:
+                database.write(sql)
+        try:
+            connection.execute("ANALYZE")
+            connection.pragma("journal_mode", "wal")
+        except apsw.Error as error:
+            raise translate(error, database.path) from error
+        self.close()
+        _make_durable(database.path)
+
+    # --- following
+
+    def follow(self, changeset: Iterable[bytes], touched: Iterable[int]) -> None:
+        """Apply a changeset to an index that others read; all or nothing.
+
+        ``touched``: asked after the changes are in; the inodes whose links may have changed.
+        """
+        with self.database.transaction():
+            apply_changes(self.database, changeset, exact=False)
+            recompute_links_of(self.database, touched)
+            add_defaults(self.database)
+
+
+def apply_changes(database: Database, changeset: Iterable[bytes], *, exact: bool) -> None:
+    """Apply a changeset inside the caller's transaction.
+
+    ``exact``: a row that is not as the changeset says ends it. Otherwise such a row is overwritten,
+    because derived columns differ from what is published; one that is missing, or there already,
+    ends it in any case. DocumentError.
+    """
+    conflicts: list[str] = []
+
+    def conflict(reason: int, change: apsw.TableChange) -> int:
+        if reason == apsw.SQLITE_CHANGESET_DATA and not exact:
+            return int(apsw.SQLITE_CHANGESET_REPLACE)
+        conflicts.append(f"{change.op} in {change.name}")
+        return int(apsw.SQLITE_CHANGESET_ABORT)
+
+    try:
+        apsw.Changeset.apply(
+            _Stream(changeset),
+            database.connection,
+            conflict=conflict,
+            flags=apsw.SQLITE_CHANGESETAPPLY_NOSAVEPOINT,
+        )
+    except apsw.AbortError as error:
+        what = conflicts[0] if conflicts else str(error)
+        raise DocumentError(f"a changeset does not fit the index ({what})") from error
+    except apsw.Error as error:
+        raise translate(error, database.path) from error
+
+
+class _Stream:
+    """Chunks of any size, as apsw asks for them: at most so many bytes a call; empty at the end."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks: Iterator[bytes] = iter(chunks)
+        self._rest = memoryview(b"")
+
+    def __call__(self, amount: int) -> bytes:
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return b""
+            self._rest = memoryview(chunk)
+        piece, self._rest = self._rest[:amount], self._rest[amount:]
+        return bytes(piece)
+
+
+def _make_durable(path: Path) -> None:
+    """The file was written without syncs; it is closed, so its locks are nobody's concern."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise translate_os_error(error, f"{path} cannot be synced: {error.strerror}") from error
+    sync_directory(path.parent)
