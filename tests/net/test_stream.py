@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,9 +16,10 @@ import trustme
 
 from tests.net.fakes import article, message_id
 from usenetfs.article.yenc import encode_body
-from usenetfs.errors import ConfigurationError, NoHealthyServersError
+from usenetfs.errors import ConfigurationError, ConnectionLostError, NoHealthyServersError
 from usenetfs.net.providers import ProviderSet
 from usenetfs.net.settings import ServerSettings, TlsMode
+from usenetfs.net.stream import TcpStream
 from usenetfs.nntpd import NntpdSettings, serve
 from usenetfs.types import Lane
 
@@ -107,6 +109,20 @@ async def test_a_certificate_is_never_taken_on_trust(
             else:
                 with pytest.raises(NoHealthyServersError, match="certificate"):
                     await providers.stat(message_id(1), lane=Lane.READER)
+
+
+async def test_a_closed_stream_says_so_however_often_it_is_asked() -> None:
+    """Once it ended the whole pool: what trio remembers of descriptor -1 is everybody's."""
+    for _ in range(3):
+        near, far = socket.socketpair()
+        stream = TcpStream(near)
+        stream.close()
+        far.close()
+        for _ in range(2):
+            with pytest.raises(ConnectionLostError):
+                await stream.receive_into(bytearray(10))
+            with pytest.raises(ConnectionLostError):
+                await stream.send_all([b"x"])
 
 
 async def test_starttls_is_not_given_up_when_the_server_lacks_it(

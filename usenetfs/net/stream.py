@@ -96,6 +96,11 @@ class TcpStream:
     async def receive_into(self, buffer: WriteableBuffer) -> int:
         # Waiting first means one epoll round per call in any case, and while this task waits
         # its turn the kernel's buffer fills, so that the read is larger.
+        if self._sock.fileno() < 0:
+            # Waiting on it fails in trio, which keeps the waiter of descriptor -1: the next one
+            # would get BusyResourceError, which nobody expects.
+            await trio.lowlevel.checkpoint()
+            raise _lost(trio.ClosedResourceError())
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._sock)
