@@ -251,6 +251,14 @@ class PostInDoubtError(ArticleError):
     retry_after = 1.0
 
 
+class PostNotSeenError(ArticleError):
+    """A server answered 240, and the article did not appear anywhere in time."""
+
+    error_code = "post_not_seen"
+    recoverable = True
+    retry_after = 0.0
+
+
 class ArticleTooLargeError(ArticleError):
     """The server does not take articles of this size."""
 

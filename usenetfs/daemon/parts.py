@@ -129,6 +129,7 @@ def _wire(
         groups=_newsgroups(settings),
         new_attempt=index.new_attempt,
         retries=retries,
+        report=errors.report,
     )
     uploader = Uploader(
         index,
@@ -168,7 +169,6 @@ def _wire(
         namespace,
         files,
         staged,
-        content,
         kernel,
         hash_key=keys.hash_key,
         has_capability=operations.has_capability,

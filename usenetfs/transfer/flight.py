@@ -82,7 +82,7 @@ class Flight:
         self._counts = counts
         self._on_landed = on_landed
         self._report = report
-        self.checker = PostChecker(servers, self, check)
+        self.checker = PostChecker(servers, self, check, report=report)
         self.queue: BoundedQueue[Sealed] = BoundedQueue(max_bytes=QUEUE_BYTES)
         self._ledger = Ledger(index, on_written=self._written, report=report)
         self._slots = trio.CapacityLimiter(sizing.size)
@@ -160,7 +160,9 @@ class Flight:
         rewritten = posted.message_id if posted.message_id != expected else None
         self._salts[article] = posted.salt
         self._ledger.posted(PostedArticle.now(article, posted.server, rewritten))
-        self.checker.posted(article, posted.message_id, rewritten=rewritten is not None)
+        self.checker.posted(
+            article, posted.message_id, posted.server, rewritten=rewritten is not None
+        )
 
     # --- how many --------------------------------------------------------------------------------
 
@@ -194,8 +196,9 @@ class Flight:
         """The article is on the servers."""
         self._ledger.seen(article, verified=verified)
 
-    def not_seen(self, article: ArticleId) -> None:
+    def not_seen(self, article: ArticleId, error: UsenetfsError) -> None:
         """The article did not appear: its blocks are dirty again."""
+        self._report(error)
         self._ledger.write()
         settled = self._index.forget_article(article)
         self._written(Outcome(settled, (article,)))
@@ -222,7 +225,8 @@ class Flight:
             self._salts[article.id] = article.salt
             if article.state is ArticleState.POSTED:
                 rewritten = article.message_id is not None
-                self.checker.posted(article.id, message_id, rewritten=rewritten)
+                server = article.server or ""
+                self.checker.posted(article.id, message_id, server, rewritten=rewritten)
             else:
                 self.checker.in_doubt(article.id, message_id)
 

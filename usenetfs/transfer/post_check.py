@@ -23,12 +23,18 @@ from __future__ import annotations
 
 import heapq
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
 
-from usenetfs.errors import ArticleMissingError, UsenetfsError
+from usenetfs.errors import (
+    ArticleMissingError,
+    NoHealthyServersError,
+    PostNotSeenError,
+    UsenetfsError,
+)
 from usenetfs.transfer.pulse import Pulse
 from usenetfs.types import ArticleId, Lane, MessageId
 
@@ -53,8 +59,8 @@ class Outcomes(Protocol):
     def seen(self, article: ArticleId, *, verified: bool) -> None:
         """The article is on a server. ``verified``: it was fetched whole, and opened."""
 
-    def not_seen(self, article: ArticleId) -> None:
-        """The article did not appear in time."""
+    def not_seen(self, article: ArticleId, error: UsenetfsError) -> None:
+        """The article is not there, and ``error`` says which, where and since when."""
 
     async def settle_doubt(self, article: ArticleId, message_id: MessageId) -> bool:
         """Fetch the article and open it; True if it is ours. ArticleMissingError, others."""
@@ -80,6 +86,9 @@ class _Check:
     due: float
     article: ArticleId = field(compare=False)
     message_id: MessageId = field(compare=False)
+    server: str = field(compare=False)
+    """That took it; "" where nobody knows whether one did."""
+    since: float = field(compare=False)
     wait: float = field(compare=False)
     deadline: float = field(compare=False)
     opened: bool = field(compare=False)
@@ -89,7 +98,16 @@ class _Check:
 class PostChecker:
     """See the module. :meth:`run` works until cancelled."""
 
-    def __init__(self, source: StatSource, outcomes: Outcomes, times: CheckTimes) -> None:
+    def __init__(
+        self,
+        source: StatSource,
+        outcomes: Outcomes,
+        times: CheckTimes,
+        *,
+        report: Callable[[UsenetfsError], None],
+    ) -> None:
+        """``report`` is told why a check could not be made."""
+        self._report = report
         self._source = source
         self._outcomes = outcomes
         self._times = times
@@ -104,27 +122,33 @@ class PostChecker:
         """Articles whose next check is not under way."""
         return len(self._heap)
 
-    def posted(self, article: ArticleId, message_id: MessageId, *, rewritten: bool = False) -> None:
-        """A server took the article: look for it after the first delay. ``rewritten``: the id is
+    def posted(
+        self, article: ArticleId, message_id: MessageId, server: str, *, rewritten: bool = False
+    ) -> None:
+        """``server`` took the article: look for it after the first delay. ``rewritten``: the id is
         the server's."""
-        opened = rewritten or self._times.verify
-        self._add(article, message_id, self._times.first, self._times.deadline, opened=opened)
+        times = self._times
+        opened = rewritten or times.verify
+        self._add(article, message_id, server, times.first, times.deadline, opened=opened)
 
     def in_doubt(self, article: ArticleId, message_id: MessageId) -> None:
         """Nobody knows whether the article was taken: look for it at once."""
-        self._add(article, message_id, 0.0, self._times.doubt_deadline, opened=True)
+        self._add(article, message_id, "", 0.0, self._times.doubt_deadline, opened=True)
 
     def _add(
         self,
         article: ArticleId,
         message_id: MessageId,
+        server: str,
         wait: float,
         deadline: float,
         *,
         opened: bool,
     ) -> None:
         now = trio.current_time()
-        self._push(_Check(now + wait, article, message_id, wait, now + deadline, opened))
+        self._push(
+            _Check(now + wait, article, message_id, server, now, wait, now + deadline, opened)
+        )
 
     def _push(self, check: _Check) -> None:
         heapq.heappush(self._heap, check)
@@ -149,11 +173,18 @@ class PostChecker:
                     if not await self._look(check):
                         self._later(check)
                 except UsenetfsError as error:
-                    # Neither the article's fault nor an answer: its deadline moves with the time
-                    # lost.
-                    log.info("a posted article cannot be checked now (%s): again later", error)
-                    check.deadline += max(check.wait, MIN_WAIT)
-                    self._again(check)
+                    self._postpone(check, error)
+
+    def _postpone(self, check: _Check, error: UsenetfsError) -> None:
+        """The check came to nothing. Where that is neither the article's fault nor an answer, its
+        deadline moves with the time lost."""
+        if _has_answered(check, error):
+            self._later(check)
+            return
+        log.info("a posted article cannot be checked now (%s): again later", error)
+        self._report(error)
+        check.deadline += max(check.wait, MIN_WAIT)
+        self._again(check)
 
     async def _next(self) -> _Check:
         while True:
@@ -175,7 +206,7 @@ class PostChecker:
             if ours:
                 self._outcomes.seen(check.article, verified=True)
             else:
-                self._outcomes.not_seen(check.article)
+                self._outcomes.not_seen(check.article, _missing(check, "what is there is not ours"))
             return True
         server = await self._source.stat(check.message_id, lane=Lane.METADATA)
         if server is None:
@@ -185,11 +216,10 @@ class PostChecker:
 
     def _later(self, check: _Check) -> None:
         if trio.current_time() >= check.deadline:
-            log.warning(
-                "article %s did not appear on any server in time: its data is sent again",
-                check.message_id,
-            )
-            self._outcomes.not_seen(check.article)
+            waited = trio.current_time() - check.since
+            error = _missing(check, f"it did not appear on any server in {waited:.0f} s")
+            log.warning("%s: its data is sent again", error)
+            self._outcomes.not_seen(check.article, error)
         else:
             self._again(check)
 
@@ -197,3 +227,17 @@ class PostChecker:
         check.wait = min(max(check.wait * 2, MIN_WAIT), self._times.ceiling)
         check.due = trio.current_time() + check.wait
         self._push(check)
+
+
+def _has_answered(check: _Check, error: UsenetfsError) -> bool:
+    """Whether the server that took the article said that it has it not, and only others failed."""
+    if not check.server or not isinstance(error, NoHealthyServersError):
+        return False
+    return bool(error.reasons) and check.server not in error.reasons
+
+
+def _missing(check: _Check, what: str) -> PostNotSeenError:
+    before = f"{check.server} accepted it, and " if check.server else ""
+    error = PostNotSeenError(f"{before}{what}", server=check.server or None)
+    error.concerning(check.message_id)
+    return error

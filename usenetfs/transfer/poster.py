@@ -49,6 +49,10 @@ def _is_ours_to_report(error: BaseException) -> bool:
     return isinstance(error, UsenetfsError)
 
 
+def _tell_nobody(error: UsenetfsError) -> None:
+    """Where errors go unless somebody wants them."""
+
+
 class PostTarget(Protocol):
     """What posting needs of ``net.ProviderSet``."""
 
@@ -101,7 +105,9 @@ class Posted:
 
 class Poster:
     """Builds and posts articles. ``new_attempt`` commits a new attempt and its salt to the index
-    and returns the attempt's number, or None if nobody waits for the article any more."""
+    and returns the attempt's number, or None if nobody waits for the article any more.
+
+    ``report`` is told of each attempt that failed: posting goes on, and a user asks why."""
 
     def __init__(
         self,
@@ -112,6 +118,7 @@ class Poster:
         groups: NewsgroupChoice,
         new_attempt: Callable[[ArticleId, bytes], int | None],
         retries: RetryManager,
+        report: Callable[[UsenetfsError], None] = _tell_nobody,
     ) -> None:
         self._target = target
         self._keys = keys
@@ -119,6 +126,7 @@ class Poster:
         self._groups = groups
         self._new_attempt = new_attempt
         self._retries = retries
+        self._report = report
         self.last_error: UsenetfsError | None = None
         """Why the last post that failed did so; None after a success."""
 
@@ -163,6 +171,7 @@ class Poster:
     def _note(self, error: BaseException) -> None:
         if isinstance(error, UsenetfsError):
             self.last_error = error
+            self._report(error)
         if isinstance(error, PostRejectedError):
             log.warning("an article was rejected (%s): it is sent under a new id", error)
         else:
