@@ -4,7 +4,7 @@ set of servers that keeps articles in memory and can be told to misbehave."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ from usenetfs.errors import (
 from usenetfs.index.index import Index
 from usenetfs.net.providers import FetchedBody, PostResult
 from usenetfs.net.retry import RetryManager, RetryPolicy
+from usenetfs.net.urgency import Urgency
 from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.staging import Staging
 from usenetfs.transfer.content import BlockContent
@@ -100,6 +101,8 @@ class FakeServers:
         lane: Lane,
         exclude: AbstractSet[str] = frozenset(),
         fresh: bool = False,
+        share: Hashable = None,
+        urgency: Urgency | None = None,
     ) -> FetchedBody:
         await trio.lowlevel.checkpoint()
         self.calls["fetch"] += 1

@@ -99,9 +99,7 @@ async def open_parts(options: DaemonOptions) -> AsyncIterator[Parts]:
             ) as fetcher,
         ):
             await nursery.start(providers.run)
-            yield _wire(
-                options, keys, index, staging, cache, providers, fetcher, retries, errors, nursery
-            )
+            yield _wire(options, keys, index, staging, cache, providers, fetcher, retries, errors)
             nursery.cancel_scope.cancel()
 
 
@@ -115,7 +113,6 @@ def _wire(
     fetcher: Fetcher,
     retries: RetryManager,
     errors: RecentErrors,
-    nursery: trio.Nursery,
 ) -> Parts:
     settings = options.settings
     block_size = index.identity.block_size
@@ -145,19 +142,17 @@ def _wire(
     inodes = LiveInodes(index)
     namespace = Namespace(index, inodes, staged)
     files = Files(index, inodes, staged, content, freer, staging_limit=settings.staging.max_size)
+    prefetcher = Prefetcher(
+        index, fetcher, block_size=block_size, budget=settings.cache.memory_size // 2
+    )
+    content.on_small = prefetcher.small_file
     operations = Operations(
         index,
         inodes,
         namespace,
         files,
         staged,
-        Prefetcher(
-            index,
-            fetcher,
-            block_size=block_size,
-            window=max(4, settings.cache.memory_size // (4 * block_size)),
-            nursery=nursery,
-        ),
+        prefetcher,
         read_only=options.read_only,
         writeback=options.writeback,
         report=errors.report,

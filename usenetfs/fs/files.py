@@ -27,6 +27,7 @@ from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
 from usenetfs.transfer.content import BlockContent
+from usenetfs.transfer.fetcher import Buffer
 from usenetfs.transfer.freeing import Freer
 from usenetfs.transfer.staged import StagedBlocks
 from usenetfs.types import BlockNumber, InodeId, Lane
@@ -71,14 +72,17 @@ class Files:
 
     # --- reading ---------------------------------------------------------------------------------
 
+    def at_hand(self, inode: InodeId, offset: int, length: int) -> Buffer | None:
+        """Bytes within the file if they take no waiting and no looking up, else None."""
+        return self._content.at_hand(inode, offset, length)
+
     async def read(
         self, inode: InodeId, offset: int, length: int, *, lane: Lane = Lane.READER
-    ) -> bytes | bytearray | memoryview:
+    ) -> Buffer:
         """Bytes of the file from ``offset``, at most ``length``, fewer at its end."""
         length = min(length, self._inodes.get(inode).size - offset)
         if length <= 0:
             return b""
-        self._inodes.accessed(inode)
         return await self._content.read(inode, offset, length, lane=lane)
 
     # --- writing ---------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyfuse3
 
-from usenetfs.transfer.readahead import ReadAhead
+from usenetfs.transfer.prefetch import Reader
 from usenetfs.types import InodeId
 
 
@@ -17,7 +17,7 @@ class OpenFile:
 
     inode: InodeId
     writable: bool
-    readahead: ReadAhead
+    reader: Reader
 
 
 @dataclass(slots=True, eq=False)

@@ -17,6 +17,7 @@ import pyfuse3
 import trio
 
 from usenetfs.errors import MountError
+from usenetfs.fs.kernel_limits import raise_kernel_limits
 from usenetfs.fs.operations import Operations
 
 log = logging.getLogger("usenetfs.fs")
@@ -74,6 +75,7 @@ async def mounted(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_serve, session)
             await _probe(mountpoint)
+            await trio.to_thread.run_sync(raise_kernel_limits, mountpoint)
             yield session
             nursery.cancel_scope.cancel()
     finally:

@@ -281,7 +281,7 @@ class Operations(pyfuse3.Operations):
         self._inodes.opened(inode)
         if writable:
             self._staged.opened(inode)
-        handle = self._handles.add(OpenFile(inode, writable, self._prefetcher.new_reader()))
+        handle = self._handles.add(OpenFile(inode, writable, self._prefetcher.new_reader(inode)))
         return pyfuse3.FileInfo(fh=handle, keep_cache=True)
 
     @guarded
@@ -290,9 +290,16 @@ class Operations(pyfuse3.Operations):
     ) -> bytes | bytearray | memoryview:
         opened = self._handles.file(fh)
         length = self._inodes.get(opened.inode).size
-        if off < length:
-            self._prefetcher.noticed(opened.inode, opened.readahead, off, size, length)
-        return await self._files.read(opened.inode, off, size)
+        if off >= length:
+            return b""
+        size = min(size, length - off)
+        self._inodes.accessed(opened.inode)
+        self._prefetcher.reading(opened.reader, off, size, length)
+        data = self._files.at_hand(opened.inode, off, size)
+        if data is None:
+            data = await self._files.read(opened.inode, off, size)
+        self._prefetcher.has_read(opened.reader, length)
+        return data
 
     @guarded
     async def write(self, fh: int, off: int, buf: bytes) -> int:
@@ -312,9 +319,11 @@ class Operations(pyfuse3.Operations):
     async def release(self, fh: int) -> None:
         opened = self._handles.remove(fh)
         self._inodes.closed(opened.inode)
-        if isinstance(opened, OpenFile) and opened.writable:
-            self._files.save(opened.inode)
-            self._staged.closed(opened.inode)
+        if isinstance(opened, OpenFile):
+            self._prefetcher.stop(opened.reader)
+            if opened.writable:
+                self._files.save(opened.inode)
+                self._staged.closed(opened.inode)
         if not self._inodes.needed(opened.inode) and not self._read_only:
             await self._files.delete_if_unneeded(self._inodes.get(opened.inode))
 

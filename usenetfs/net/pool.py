@@ -40,6 +40,7 @@ from usenetfs.net.settings import ServerSettings
 from usenetfs.net.stream import Dialer, NetworkDialer
 from usenetfs.nntp.client import Response
 from usenetfs.nntp.grammar import Verb
+from usenetfs.types import Lane
 
 log = logging.getLogger("usenetfs.net")
 
@@ -187,6 +188,15 @@ class Pool:
             raise copy.copy(request.error) from request.error
         assert request.response is not None
         return request.response
+
+    def move(self, request: Request, lane: Lane) -> None:
+        """Put a request that still waits for a connection into another lane."""
+        if self._state.queue.remove(request):
+            request.lane = lane
+            self._state.queue.push(request)
+            self.update()
+        else:
+            request.lane = lane
 
     def _abandon(self, request: Request) -> None:
         request.abandoned = True

@@ -18,6 +18,7 @@ import logging
 from collections.abc import Hashable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -37,6 +38,7 @@ from usenetfs.net.retry import RetryPolicy
 from usenetfs.net.retry_rules import AtOnce, rule_of
 from usenetfs.net.settings import ServerSettings
 from usenetfs.net.stream import Dialer
+from usenetfs.net.urgency import Urgency
 from usenetfs.nntp.grammar import Verb
 from usenetfs.types import Lane, MessageId
 
@@ -128,17 +130,21 @@ class ProviderSet:
         exclude: AbstractSet[str] = frozenset(),
         fresh: bool = False,
         share: Hashable = None,
+        urgency: Urgency | None = None,
     ) -> FetchedBody:
         """The decoded body of an article.
 
         ``exclude``: servers not to ask. ``fresh``: the article is new, so a miss means little:
         those remembered do not count, and none is remembered. ``share``: within a lane, requests
-        of different shares (say, open files) take turns. Raises ArticleMissingError,
-        EncodingError, NoHealthyServersError.
+        of different shares (say, open files) take turns. ``urgency``: for a caller who may become
+        more urgent meanwhile; its lane counts. Raises ArticleMissingError, EncodingError,
+        NoHealthyServersError.
         """
         outcome = _Outcome()
         for pool in self._candidates(message_id, exclude, outcome, fresh=fresh):
             request = Request(Verb.BODY, message_id, lane, share)
+            if urgency is not None:
+                self._follow(urgency, pool, request, exclude)
             try:
                 response = await pool.perform(request)
                 if response.code != 222:
@@ -149,6 +155,22 @@ class ProviderSet:
             except UsenetfsError as error:
                 self._note(pool, message_id, error, outcome, remember=not fresh)
         raise outcome.error().concerning(message_id)
+
+    def _follow(
+        self, urgency: Urgency, pool: Pool, request: Request, exclude: AbstractSet[str]
+    ) -> None:
+        request.lane = urgency.lane
+        others = {
+            other.settings.group
+            for other in self._pools
+            if other is not pool and other.name not in exclude and other.standing < 2
+        }
+        urgency.asking(
+            pool.name,
+            len(others - {pool.settings.group}),
+            lambda: request.connection != 0,
+            partial(pool.move, request),
+        )
 
     async def stat(self, message_id: MessageId, *, lane: Lane) -> str | None:
         """Name of a server that has the article; None when all say that they have not.

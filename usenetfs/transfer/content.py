@@ -7,11 +7,16 @@ article was on its way the block may have been written, cut, or moved to another
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from usenetfs.index.blocks import BlockLocation
 from usenetfs.index.index import Index
 from usenetfs.transfer.fetcher import Buffer, Fetcher
 from usenetfs.transfer.staged import HotBlock, StagedBlocks
-from usenetfs.types import BlockNumber, InodeId, Lane
+from usenetfs.types import ArticleId, BlockNumber, InodeId, Lane
+
+MAX_VIEWS = 32
+"""Blocks whose bytes are kept at hand; their readers come back for the rest of them."""
 
 
 class BlockContent:
@@ -24,6 +29,30 @@ class BlockContent:
         self._index = index
         self._staged = staged
         self._fetcher = fetcher
+        self._views: dict[tuple[InodeId, int], memoryview] = {}
+        """What the block map says of a block of which nothing is staged. A block that is written,
+        cut or deleted is not here: see :meth:`forget`."""
+        self.on_small: Callable[[ArticleId], None] = lambda article: None
+        """Called with the article of a file that is shorter than a block, when it is read."""
+        staged.on_change = self.forget
+
+    def __repr__(self) -> str:
+        return f"<BlockContent {len(self._views)} blocks at hand>"
+
+    def at_hand(self, inode: InodeId, offset: int, length: int) -> Buffer | None:
+        """``length`` bytes from ``offset`` if one block at hand has them. Asks nobody."""
+        number, start = divmod(offset, self.block_size)
+        view = self._views.get((inode, number))
+        if view is not None and start + length <= len(view):
+            return view[start : start + length]
+        return None
+
+    def forget(self, inode: InodeId | None = None) -> None:
+        """The bytes of a file (None: of any) change: what is at hand is no longer true."""
+        if not self._views:
+            return
+        for key in [key for key in self._views if inode is None or key[0] == inode]:
+            del self._views[key]
 
     async def read(self, inode: InodeId, offset: int, length: int, *, lane: Lane) -> Buffer:
         """``length`` bytes of the file from ``offset``. The caller knows where the file ends.
@@ -44,6 +73,9 @@ class BlockContent:
     async def _read_block(
         self, inode: InodeId, number: BlockNumber, start: int, length: int, lane: Lane
     ) -> Buffer:
+        view = self._views.get((inode, number))
+        if view is not None and start + length <= len(view):
+            return view[start : start + length]
         while True:
             hot = self._staged.get(inode, number)
             if hot is not None and (hot.whole or hot.extents.covers(start, start + length)):
@@ -51,11 +83,23 @@ class BlockContent:
             location = self._locate(inode, number)
             if location is None:
                 return self._compose(b"", hot, start, length)
-            segment = await self._fetcher.segment(location, lane=lane)
-            hot = self._staged.get(inode, number)
-            if self._locate(inode, number) == location and not (hot is not None and hot.whole):
-                base = memoryview(segment)[: location.length]
-                return self._compose(base, hot, start, length)
+            if not number and location.length < self.block_size:
+                self.on_small(location.article)
+            segment = self._fetcher.segment_at_hand(location)
+            if segment is None:
+                segment = await self._fetcher.segment(location, lane=lane)
+                hot = self._staged.get(inode, number)
+                if self._locate(inode, number) != location or (hot is not None and hot.whole):
+                    continue
+            base = memoryview(segment)[: location.length]
+            if hot is None and start + length < location.length:
+                self._keep_at_hand(inode, number, base)
+            return self._compose(base, hot, start, length)
+
+    def _keep_at_hand(self, inode: InodeId, number: BlockNumber, view: memoryview) -> None:
+        if len(self._views) >= MAX_VIEWS:
+            del self._views[next(iter(self._views))]
+        self._views[inode, number] = view
 
     def _locate(self, inode: InodeId, number: BlockNumber) -> BlockLocation | None:
         found = self._index.blocks.locate(inode, number, 1)

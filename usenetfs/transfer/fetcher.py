@@ -8,15 +8,18 @@ too.
 Sealed bodies are what the disk cache holds, so a body read from there passes the same check as one
 from a server, and a cache that somebody damaged costs a fetch and nothing else.
 
+While a reader waits, a fetch that takes longer than is usual is *hedged*: another server is asked
+for the same article, and the first answer counts (``hedging.py`` says when).
+
 It does not know files, staging, or FUSE.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from collections.abc import Set as AbstractSet
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Protocol
 
@@ -40,17 +43,22 @@ from usenetfs.errors import (
 from usenetfs.index.blocks import BlockLocation
 from usenetfs.net.providers import FetchedBody
 from usenetfs.net.retry import RetryManager, StopAt
+from usenetfs.net.urgency import Urgency
 from usenetfs.store.article_cache import ArticleCache
+from usenetfs.store.cache_writer import CacheWriter
+from usenetfs.transfer.flights import Flight, Flights
+from usenetfs.transfer.hedging import Lateness
 from usenetfs.transfer.single_flight import SingleFlight
 from usenetfs.types import ArticleId, Codec, Lane, MessageId
 
 log = logging.getLogger("usenetfs.download")
 
-INLINE_DECOMPRESS = 32 * 1024
-"""Segments up to this many stored bytes are decompressed on the loop: a thread costs more."""
+INLINE_DECOMPRESS = {Codec.ZSTD: 256 * 1024, Codec.ZLIB: 64 * 1024, Codec.LZMA: 16 * 1024}
+"""Segments of up to so many raw bytes are decompressed on the loop (a quarter of a millisecond);
+above, a thread costs less than the wait for the loop."""
 
-MAX_CACHE_WRITES = 16
-"""Bodies on their way to the disk cache at once; beyond that, they are not cached."""
+WATCH = 0.05
+"""Seconds between two looks at what readers wait for."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -65,6 +73,8 @@ class ArticleSource(Protocol):
         lane: Lane,
         exclude: AbstractSet[str] = frozenset(),
         fresh: bool = False,
+        share: Hashable = None,
+        urgency: Urgency | None = None,
     ) -> FetchedBody: ...
 
 
@@ -78,6 +88,7 @@ class Fetcher:
         self,
         source: ArticleSource,
         cache: ArticleCache | None,
+        writer: CacheWriter | None,
         *,
         keys: KeySet,
         filesystem_id: bytes,
@@ -88,20 +99,22 @@ class Fetcher:
     ) -> None:
         self._source = source
         self._cache = cache
+        self._writer = writer
         self._keys = keys
         self._filesystem_id = filesystem_id
         self._patience = patience
         self._retries = retries
-        self._nursery = nursery
         self._containers: LRUCache[ArticleId, Container] = LRUCache(
             memory * 3 // 4, getsizeof=lambda container: container.size
         )
         self._segments: LRUCache[tuple[ArticleId, int], bytes] = LRUCache(
             memory // 4, getsizeof=len
         )
-        self._fetches: SingleFlight[ArticleId, Container] = SingleFlight(nursery)
+        self._flights = Flights(nursery, self._load)
         self._expansions: SingleFlight[tuple[ArticleId, int], bytes] = SingleFlight(nursery)
-        self._cache_writes = 0
+        self.lateness = Lateness()
+        self.latency = 0.0
+        """Seconds that a fetch takes, averaged; 0 before the first."""
         self.bytes_fetched = 0
         """Sealed bytes that came from servers."""
         self.articles_fetched = 0
@@ -109,13 +122,13 @@ class Fetcher:
     def __repr__(self) -> str:
         return (
             f"<Fetcher memory={self._containers.currsize + self._segments.currsize} "
-            f"fetches={len(self._fetches)} cache_writes={self._cache_writes}>"
+            f"fetches={len(self._flights)}>"
         )
 
     @property
     def active(self) -> int:
         """Articles being fetched now."""
-        return len(self._fetches)
+        return len(self._flights)
 
     @property
     def memory_used(self) -> int:
@@ -129,10 +142,35 @@ class Fetcher:
 
     # --- segments --------------------------------------------------------------------------------
 
-    def at_hand(self, location: BlockLocation) -> bool:
-        """Whether the segment is in memory, or already on its way there."""
-        article = location.article
-        return article in self._containers or article in self._fetches
+    def segment_at_hand(self, location: BlockLocation) -> Buffer | None:
+        """The raw content of the segment if it takes no waiting. None also when it is wrong: then
+        :meth:`segment` says so."""
+        key = location.article, location.slot
+        if location.codec is not Codec.NONE:
+            expanded = self._segments.get(key)
+            if expanded is not None:
+                return expanded
+        container = self._containers.get(location.article)
+        if container is None or location.raw_length > INLINE_DECOMPRESS.get(
+            location.codec, location.raw_length
+        ):
+            return None
+        try:
+            payload = _payload_of(container, location)
+        except IntegrityError:
+            return None
+        return self._decompress_here(location, payload)
+
+    def _decompress_here(self, location: BlockLocation, payload: memoryview) -> Buffer:
+        if location.codec is Codec.NONE:
+            return payload
+        raw = decompress(location.codec, payload, location.raw_length)
+        self._keep_segment(location, raw)
+        return raw
+
+    def _keep_segment(self, location: BlockLocation, raw: bytes) -> None:
+        if len(raw) <= self._segments.maxsize:
+            self._segments[location.article, location.slot] = raw
 
     async def segment(self, location: BlockLocation, *, lane: Lane) -> Buffer:
         """The raw content of the segment at ``location``.
@@ -153,14 +191,10 @@ class Fetcher:
         except IntegrityError as error:
             wanted = self._message_id(location.article, location.attempt, location.message_id)
             raise error.concerning(wanted) from None
-        if location.codec is Codec.NONE:
-            return payload
-        if len(payload) <= INLINE_DECOMPRESS:
-            raw = decompress(location.codec, payload, location.raw_length)
-        else:
-            raw = await self._expansions.do(key, partial(self._expand, location, payload))
-        if len(raw) <= self._segments.maxsize:
-            self._segments[key] = raw
+        if location.raw_length <= INLINE_DECOMPRESS.get(location.codec, location.raw_length):
+            return self._decompress_here(location, payload)
+        raw = await self._expansions.do(key, partial(self._expand, location, payload))
+        self._keep_segment(location, raw)
         return raw
 
     async def _expand(self, location: BlockLocation, payload: memoryview) -> bytes:
@@ -183,24 +217,42 @@ class Fetcher:
         container = self._containers.get(article)
         if container is not None:
             return container
-        return await self._fetches.do(
-            article, partial(self._load, article, attempt, rewritten, lane)
-        )
+        flight = self._flights.start(article, attempt, lane, rewritten=rewritten)
+        return await self._flights.wait(flight)
 
     def _message_id(
         self, article: ArticleId, attempt: int, rewritten: MessageId | None
     ) -> MessageId:
         return rewritten or computed_message_id(self._keys.message_id_key, article, attempt)
 
-    async def _load(
-        self, article: ArticleId, attempt: int, rewritten: MessageId | None, lane: Lane
-    ) -> Container:
-        container = await self._from_cache(article)
+    def has(self, article: ArticleId) -> bool:
+        """Whether the article is in memory, or on its way there."""
+        return article in self._containers or article in self._flights
+
+    def prefetch(
+        self,
+        article: ArticleId,
+        attempt: int,
+        *,
+        rewritten: MessageId | None = None,
+        share: Hashable = None,
+    ) -> bool:
+        """Fetch an article because it will be wanted; False: it is here, or on its way."""
+        if self.has(article):
+            return False
+        self._flights.start(article, attempt, Lane.READAHEAD, rewritten=rewritten, share=share)
+        return True
+
+    def cancel_prefetch(self, article: ArticleId) -> bool:
+        """It will not be wanted after all: give it up if it has cost nothing yet."""
+        return self._flights.cancel_unsent(article)
+
+    async def _load(self, flight: Flight) -> Container:
+        container = await self._from_cache(flight.article)
         if container is None:
-            wanted = self._message_id(article, attempt, rewritten)
-            container = await self._from_servers(article, wanted, lane)
+            container = await self._from_servers(flight, flight.urgency, frozenset())
         if container.size <= self._containers.maxsize:
-            self._containers[article] = container
+            self._containers[flight.article] = container
         return container
 
     async def _from_cache(self, article: ArticleId) -> Container | None:
@@ -216,11 +268,16 @@ class Fetcher:
             await trio.to_thread.run_sync(self._cache.discard, article)
             return None
 
-    async def _from_servers(self, article: ArticleId, wanted: MessageId, lane: Lane) -> Container:
+    async def _from_servers(
+        self, flight: Flight, urgency: Urgency, exclude: frozenset[str]
+    ) -> Container:
+        article = flight.article
+        wanted = self._message_id(article, flight.attempt, flight.rewritten)
         wrong: dict[str, str] = {}
         while True:
+            started = trio.current_time()
             try:
-                body = await self._patiently(wanted, lane, wrong)
+                body = await self._patiently(wanted, flight, urgency, exclude, wrong)
             except (ArticleMissingError, EncodingError, NetworkError) as error:
                 raise _unavailable(error, wrong).concerning(wanted) from error
             try:
@@ -231,12 +288,25 @@ class Fetcher:
                 )
                 wrong[body.server] = str(error)
                 continue
+            self._note_duration(trio.current_time() - started)
             self.articles_fetched += 1
             self.bytes_fetched += len(body.data)
-            self._keep(article, body.data)
+            if self._writer is not None:
+                self._writer.put(article, body.data)
             return container
 
-    async def _patiently(self, wanted: MessageId, lane: Lane, wrong: dict[str, str]) -> FetchedBody:
+    def _note_duration(self, seconds: float) -> None:
+        self.latency += (seconds - self.latency) * (0.1 if self.latency else 1.0)
+        self.lateness.took(seconds)
+
+    async def _patiently(
+        self,
+        wanted: MessageId,
+        flight: Flight,
+        urgency: Urgency,
+        exclude: frozenset[str],
+        wrong: dict[str, str],
+    ) -> FetchedBody:
         """Fetch; while the network is away, try again until patience or the retries end."""
         patience_ends = trio.current_time() + self._patience
         async for attempt in self._retries.retrying(
@@ -247,26 +317,51 @@ class Fetcher:
             stop=stop_any(self._retries.policy_of("fetch").stop(), StopAt(patience_ends)),
         ):
             with attempt:
-                return await self._source.fetch(wanted, lane=lane, exclude=frozenset(wrong))
+                return await self._source.fetch(
+                    wanted,
+                    lane=urgency.lane,
+                    exclude=exclude.union(wrong),
+                    share=flight.share,
+                    urgency=urgency,
+                )
         raise AssertionError("retrying ends with a result or an error")
+
+    # --- hedging ---------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Until cancelled, look for readers who wait too long, and ask another server for them."""
+        while True:
+            await self._flights.reader_waits.wait()
+            awaited = [f for f in self._flights if f.waiting and f.urgency.lane is Lane.READER]
+            if not awaited:
+                self._flights.reader_waits = trio.Event()
+                continue
+            for flight in awaited:
+                waited = flight.urgency.waiting_since_sent()
+                if (
+                    not flight.hedged
+                    and flight.urgency.alternatives
+                    and self.lateness.may_hedge(waited)
+                ):
+                    self._hedge(flight, waited)
+            await trio.sleep(WATCH)
+
+    def _hedge(self, flight: Flight, waited: float) -> None:
+        slow = flight.urgency.server
+        assert slow is not None
+        flight.hedged = True
+        log.info("%s takes %.2f s for an article: another server is asked, too", slow, waited)
+
+        async def ask_another(flight: Flight) -> Container:
+            container = await self._from_servers(flight, Urgency(Lane.READER), frozenset({slow}))
+            self._containers[flight.article] = container
+            return container
+
+        self._flights.run(flight, ask_another)
 
     def _open(self, article: ArticleId, body: Buffer) -> Container:
         plaintext = open_seal(self._keys.data_key, self._filesystem_id, article, Kind.DATA, body)
         return unpack(plaintext)
-
-    # --- the disk cache --------------------------------------------------------------------------
-
-    def _keep(self, article: ArticleId, body: Buffer) -> None:
-        if self._cache is None or self._cache_writes >= MAX_CACHE_WRITES:
-            return
-        self._cache_writes += 1
-        self._nursery.start_soon(self._write_cache, self._cache, article, body)
-
-    async def _write_cache(self, cache: ArticleCache, article: ArticleId, body: Buffer) -> None:
-        try:
-            await trio.to_thread.run_sync(cache.put, article, body)
-        finally:
-            self._cache_writes -= 1
 
 
 def _payload_of(container: Container, location: BlockLocation) -> memoryview:
@@ -306,11 +401,12 @@ async def open_fetcher(
     retries: RetryManager,
 ) -> AsyncIterator[Fetcher]:
     """A fetcher with a nursery of its own, whose work is cancelled at the end of the block."""
-    async with trio.open_nursery() as nursery:
-        try:
-            yield Fetcher(
+    with nullcontext() if cache is None else CacheWriter(cache) as writer:
+        async with trio.open_nursery() as nursery:
+            fetcher = Fetcher(
                 source,
                 cache,
+                writer,
                 keys=keys,
                 filesystem_id=filesystem_id,
                 memory=memory,
@@ -318,5 +414,8 @@ async def open_fetcher(
                 retries=retries,
                 nursery=nursery,
             )
-        finally:
-            nursery.cancel_scope.cancel()
+            nursery.start_soon(fetcher.watch)
+            try:
+                yield fetcher
+            finally:
+                nursery.cancel_scope.cancel()

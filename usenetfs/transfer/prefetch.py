@@ -1,80 +1,164 @@
-"""Read-ahead: the blocks that a reader will want next are fetched before it asks.
+"""Read-ahead: what a reader will want next is fetched before it asks.
 
-What to fetch is decided by :class:`ReadAhead`, one per open file; here the decision is carried out:
-blocks that are staged, sparse, or in memory are passed over, the others are fetched in the
-background, in the read-ahead lane, at most :data:`MAX_FETCHES` at a time over all readers. A fetch
-that fails is no error: the reader will ask itself and hear the reason.
+What to fetch is decided by :class:`ReadAhead` (one per open file, for the blocks of a long one) and
+:class:`Neighbours` (for small files that are read one after the other); here it is carried out:
+what is staged, sparse, in memory or on its way is passed over, the rest is fetched in the
+read-ahead lane, behind every waiting reader.
+
+Rules:
+
+- All readers together are ahead by ``budget`` bytes at most; those that read in order now share it
+  evenly, and each may have at least :data:`LEAST` blocks.
+- The first block of a file comes first: fetching ahead begins when it is there.
+- A seek or the close of the file gives up what was asked for and has not left for a server yet.
+- A fetch that fails is no error here: the reader will ask itself and hear the reason.
 """
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Sequence
 
 import trio
 
-from usenetfs.errors import UsenetfsError
-from usenetfs.index.blocks import BlockLocation
 from usenetfs.index.index import Index
 from usenetfs.transfer.fetcher import Fetcher
+from usenetfs.transfer.neighbours import Neighbours
 from usenetfs.transfer.readahead import ReadAhead
-from usenetfs.types import BlockNumber, InodeId, Lane
+from usenetfs.types import ArticleId, BlockNumber, InodeId
 
-log = logging.getLogger("usenetfs.download")
+LEAST = 2
+"""Blocks that each reader may be ahead, however many they are."""
 
-MAX_FETCHES = 64
+ACTIVE = 5.0
+"""Seconds after its last read that a reader still counts when the budget is shared."""
+
+TRAIL_SHARE = 2
+"""Trails of small files may have one part in so many of the budget."""
+
+TRAIL = b"small files"
+"""Their share of the lane, beside the inodes of long files."""
+
+
+class Reader:
+    """One open file. Only :class:`Prefetcher` changes it."""
+
+    __slots__ = ("_late", "asked", "inode", "pattern", "read_at")
+
+    def __init__(self, inode: InodeId, pattern: ReadAhead) -> None:
+        self.inode = inode
+        self.pattern = pattern
+        self.read_at = float("-inf")
+        self.asked: dict[BlockNumber, ArticleId] = {}
+        """What was asked for and not reached yet."""
+        self._late: Sequence[BlockNumber] = ()
+
+    def __repr__(self) -> str:
+        return f"<Reader of {self.inode} {self.pattern!r}>"
+
+    def put_off(self, blocks: Sequence[BlockNumber]) -> None:
+        """These are wanted once the read that is under way has its data."""
+        self._late = blocks
+
+    def take_put_off(self) -> Sequence[BlockNumber]:
+        """What was put off, once."""
+        blocks, self._late = self._late, ()
+        return blocks
 
 
 class Prefetcher:
-    """``window``: blocks that one reader may be ahead. Work runs in ``nursery``."""
+    """See the module. ``budget`` in bytes."""
 
-    def __init__(
-        self,
-        index: Index,
-        fetcher: Fetcher,
-        *,
-        block_size: int,
-        window: int,
-        nursery: trio.Nursery,
-    ) -> None:
+    def __init__(self, index: Index, fetcher: Fetcher, *, block_size: int, budget: int) -> None:
         self._index = index
         self._fetcher = fetcher
         self._block_size = block_size
-        self._window = window
-        self._nursery = nursery
-        self._active = 0
+        self._budget = max(1, budget // block_size)
+        self._ahead: set[Reader] = set()
+        """Readers with a window."""
+        self._neighbours = Neighbours()
 
     def __repr__(self) -> str:
-        return f"<Prefetcher active={self._active} window={self._window}>"
+        return f"<Prefetcher {len(self._ahead)} readers ahead, {self._budget} blocks in all>"
 
-    def new_reader(self) -> ReadAhead:
+    def new_reader(self, inode: InodeId) -> Reader:
         """The read-ahead state of a file just opened."""
-        return ReadAhead(self._block_size, self._window)
+        return Reader(inode, ReadAhead(self._block_size, self._budget))
 
-    def noticed(
-        self, inode: InodeId, reader: ReadAhead, offset: int, size: int, length: int
-    ) -> None:
-        """Somebody reads ``size`` bytes at ``offset`` of a file of ``length`` bytes."""
+    # --- long files ------------------------------------------------------------------------------
+
+    def reading(self, reader: Reader, offset: int, size: int, length: int) -> None:
+        """Somebody is about to read ``size`` bytes at ``offset`` of a file of ``length`` bytes."""
         if length <= self._block_size:
             return
+        pattern = reader.pattern
+        place = (offset + size - 1) // self._block_size
+        if pattern.last == place:
+            return
+        now = trio.current_time()
+        reader.read_at = now
+        before = pattern.window
+        pattern.most = self._share(reader, now)
+        wanted = pattern.on_read(offset, size, now, latency=self._fetcher.latency)
+        if before and not pattern.window:
+            self.stop(reader)
+        if wanted:
+            self._ahead.add(reader)
+            if before:
+                self._start(reader, wanted, length)
+            else:
+                reader.put_off(wanted)
+
+    def has_read(self, reader: Reader, length: int) -> None:
+        """The data of the last read is there."""
+        wanted = reader.take_put_off()
+        if wanted:
+            self._start(reader, wanted, length)
+
+    def stop(self, reader: Reader) -> None:
+        """The reader goes elsewhere, or is done: what has not left for a server is given up."""
+        self._ahead.discard(reader)
+        for article in reader.asked.values():
+            self._fetcher.cancel_prefetch(article)
+        reader.asked.clear()
+        reader.take_put_off()
+
+    def _share(self, reader: Reader, now: float) -> int:
+        others = [
+            other for other in self._ahead if other is not reader and now - other.read_at < ACTIVE
+        ]
+        return max(LEAST, self._budget // (1 + len(others)))
+
+    def _start(self, reader: Reader, wanted: Sequence[BlockNumber], length: int) -> None:
         last = (length - 1) // self._block_size
-        for number in reader.on_read(offset, size, trio.current_time()):
-            if self._active >= MAX_FETCHES:
-                return
-            if 0 <= number <= last:
-                self._start(inode, number)
+        low, high = min(wanted), min(max(wanted), last)
+        place = reader.pattern.last or 0
+        passed = [n for n in reader.asked if (n - place) * reader.pattern.step <= 0]
+        for number in passed:
+            del reader.asked[number]
+        if high < low:
+            return
+        if len(wanted) == high - low + 1:
+            found = self._index.blocks.locate(reader.inode, low, high - low + 1)
+        else:
+            found = [
+                block for n in wanted for block in self._index.blocks.locate(reader.inode, n, 1)
+            ]
+        for block in sorted(found, key=lambda block: abs(block.number - place)):
+            if self._fetcher.prefetch(
+                block.article, block.attempt, rewritten=block.message_id, share=reader.inode
+            ):
+                reader.asked[block.number] = block.article
 
-    def _start(self, inode: InodeId, number: BlockNumber) -> None:
-        found = self._index.blocks.locate(inode, number, 1)
-        if found and not self._fetcher.at_hand(found[0]):
-            self._active += 1
-            self._nursery.start_soon(self._fetch, found[0])
+    # --- small files -----------------------------------------------------------------------------
 
-    async def _fetch(self, location: BlockLocation) -> None:
-        try:
-            await self._fetcher.segment(location, lane=Lane.READAHEAD)
-        except UsenetfsError as error:
-            log.info("read-ahead came to nothing: %s", error)
-        except Exception:
-            log.exception("a fault of usenetfs in read-ahead; the reader is not affected")
-        finally:
-            self._active -= 1
+    def small_file(self, article: ArticleId) -> None:
+        """A file of one block is read; it is in ``article``."""
+        wanted = self._neighbours.on_read(article, max(LEAST, self._budget // TRAIL_SHARE))
+        if wanted is None:
+            return
+        articles = self._index.articles
+        for row in articles.list(wanted.after, wanted.count):
+            self._neighbours.asked(row.id)
+            if row.bytes < self._block_size and not self._fetcher.has(row.id):  # else a long file's
+                rewritten = articles.message_id(row.id)
+                self._fetcher.prefetch(row.id, row.attempt, rewritten=rewritten, share=TRAIL)

@@ -4,14 +4,18 @@ Pure decisions, in blocks. A reader is *sequential* when it goes on where it sto
 further), *backward* when it goes down block by block, *strided* when the distance between its
 places repeats; otherwise it is *random*, and nothing is fetched ahead.
 
-The window, in blocks ahead of the reader, starts small and doubles each time the reader reaches
-blocks that were fetched ahead, up to its maximum; a seek ends it at once. So one short read of a
-large file costs two blocks too many at most, and a long one soon has as much under way as the
-round trip asks for.
+The window, in blocks ahead of the reader, starts small and doubles while the reader goes on, up to
+what its speed asks for: as much as it reads in :data:`HORIZON` seconds, or in a few times the
+latency of a fetch if that is longer. A reader that waits for us looks slow, but the window doubles
+with each block, and so its speed and what it asks for grow together until the line or the reader is
+at its limit. A slow reader (a player) keeps a small window, one that becomes slower gives some of
+it back, and a seek ends it at once. What all readers together may have is for the caller to say
+(``most``).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from usenetfs.types import BlockNumber
@@ -26,17 +30,30 @@ one read out of order."""
 CONFIRMATIONS = 2
 """Equal distances in a row that make a stride."""
 
+HORIZON = 0.5
+"""Seconds of reading that should be fetched ahead."""
+
+LATENCIES = 4.0
+"""Times the latency of a fetch that should be."""
+
+SMOOTHING = 0.3
+"""Weight of the newest block in the speed."""
+
 
 class ReadAhead:
-    """The state of one open file. ``max_window``: blocks ahead at most."""
+    """The state of one open file. ``most``: blocks ahead at most, which the caller may change."""
 
-    def __init__(self, block_size: int, max_window: int) -> None:
+    def __init__(self, block_size: int, most: int) -> None:
         self._block_size = block_size
-        self._max_window = max(1, max_window)
+        self.most = max(1, most)
         self._window = 0
+        self._moved_at = float("-inf")
+        self._speed = 0.0
+        """Blocks a second."""
         self._last: int | None = None
         self._step = 0
         self._confirmed = 0
+        self._horizon = HORIZON
         self._ahead: int | None = None
         """The furthest block asked for, in the direction of the step."""
 
@@ -48,12 +65,31 @@ class ReadAhead:
         """Blocks ahead now."""
         return self._window
 
-    def on_read(self, offset: int, size: int, now: float) -> Sequence[BlockNumber]:
+    @property
+    def last(self) -> int | None:
+        """The block that was read last."""
+        return self._last
+
+    @property
+    def step(self) -> int:
+        """From one block to the next, in blocks."""
+        return self._step
+
+    @property
+    def ahead(self) -> int:
+        """Blocks that were asked for and not reached yet."""
+        if self._ahead is None or self._last is None or not self._window:
+            return 0
+        return max(0, (self._ahead - self._last) // self._step)
+
+    def on_read(
+        self, offset: int, size: int, now: float, *, latency: float = 0.0
+    ) -> Sequence[BlockNumber]:
         """A read of ``size`` bytes at ``offset``; the blocks to fetch now, nearest first.
 
-        They may lie outside the file; the caller knows where it ends.
+        ``now`` and ``latency`` (of a fetch) in seconds. The blocks may lie outside the file; the
+        caller knows where it ends.
         """
-        del now  # of interest only to a window that knows the speed
         first = offset // self._block_size
         last = (offset + max(size, 1) - 1) // self._block_size
         previous, self._last = self._last, last
@@ -61,8 +97,23 @@ class ReadAhead:
             # Most files are read from their start, in order.
             return self._go(last, 1) if first == 0 else ()
         if last == previous:
-            return self._go(last, self._step) if self._window else ()
+            return ()
+        self._horizon = max(HORIZON, LATENCIES * latency)
+        elapsed, self._moved_at = now - self._moved_at, now
+        if self._window:
+            self._measure(abs((last - previous) // self._step), elapsed)
         return self._moved(last, last - previous)
+
+    def _measure(self, blocks: int, elapsed: float) -> None:
+        if elapsed > 0 and blocks <= self._window:  # else it is a seek, or one request's blocks
+            speed = blocks / elapsed
+            self._speed += (speed - self._speed) * (SMOOTHING if self._speed else 1.0)
+
+    def _wanted_window(self) -> int:
+        """Blocks that the reader's speed asks for; all that it may have while that is unknown."""
+        if not self._speed:
+            return self.most
+        return min(self.most, max(FIRST_WINDOW, math.ceil(self._speed * self._horizon)))
 
     def _moved(self, place: int, distance: int) -> Sequence[BlockNumber]:
         if 0 < distance <= NEAR and self._step in {0, 1}:
@@ -82,6 +133,7 @@ class ReadAhead:
         self._ahead = None
         self._step = step
         self._confirmed = 0
+        self._speed = 0.0
 
     def _go(self, place: int, step: int) -> Sequence[BlockNumber]:
         """Ask for what is missing of the window behind ``place``."""
@@ -91,10 +143,13 @@ class ReadAhead:
         if (ahead - place) * step < 0:
             ahead = place
         left = (ahead - place) // step
+        wanted_window = self._wanted_window()
         if not self._window:
-            self._window = min(FIRST_WINDOW, self._max_window)
+            self._window = min(FIRST_WINDOW, self.most)
+        elif self._window > wanted_window:
+            self._window = max(wanted_window, self._window - 1)
         elif left <= self._window // 2:
-            self._window = min(self._window * 2, self._max_window)
+            self._window = min(self._window * 2, wanted_window)
         if left > self._window // 2:
             return ()
         wanted = [

@@ -129,6 +129,8 @@ class StagedBlocks:
         """Whether rows before it may be claimed once they settle."""
         self.on_dirty: Callable[[], None] = lambda: None
         """Called when something may be ready for upload; the uploader waits for it."""
+        self.on_change: Callable[[InodeId], None] = lambda inode: None
+        """Called before a file's bytes change, whatever of it is staged."""
 
     def __repr__(self) -> str:
         return (
@@ -189,6 +191,7 @@ class StagedBlocks:
 
     def write(self, inode: InodeId, offset: int, data: bytes | memoryview) -> None:
         """Put ``data`` at byte ``offset`` of the file; touches the local disk and memory only."""
+        self.on_change(inode)
         touched = []
         for number, start, end in self._pieces(offset, offset + len(data)):
             hot = self.get(inode, number) or self._new(inode, number, start, end)
@@ -261,6 +264,7 @@ class StagedBlocks:
 
         Inside a transaction; :meth:`cut_files` follows its commit.
         """
+        self.on_change(inode)
         number, keep = divmod(size, self.block_size)
         edge = self.get(inode, BlockNumber(number)) if keep else None
         if edge is not None:
@@ -275,6 +279,7 @@ class StagedBlocks:
 
     def forget_inode(self, inode: InodeId) -> None:
         """The file is deleted. Call inside a transaction."""
+        self.on_change(inode)
         self._drop(lambda key: key[0] == inode)
         self._index.staging.delete_inode(inode)
 
