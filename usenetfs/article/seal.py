@@ -83,6 +83,31 @@ def open_seal(
         )
 
 
+def open_seal_into(
+    data_key: bytes,
+    filesystem_id: bytes,
+    article: ArticleId,
+    kind: Kind,
+    body: bytes | bytearray | memoryview,
+    room: memoryview,
+) -> None:
+    """As :func:`open_seal`, into ``room`` of exactly ``len(body) - SEAL_OVERHEAD`` bytes.
+
+    What is in ``room`` after a SealError means nothing and must not be used.
+    """
+    place = _place(filesystem_id, article, kind)
+    view = memoryview(body)
+    if len(view) < SEAL_OVERHEAD:
+        raise SealError(f"a body of {len(view)} bytes is shorter than its seal")
+    salt = bytes(view[:SALT_SIZE])
+    try:
+        _cipher(data_key, salt).decrypt_into(_NONCE, view[SALT_SIZE:], place, room)
+    except InvalidTag:
+        raise SealError("the article does not open: altered, another article or another key") from (
+            None
+        )
+
+
 def _cipher(data_key: bytes, salt: bytes) -> AESGCM:
     return AESGCM(derive_key(data_key, "article", salt=salt))
 

@@ -143,7 +143,7 @@ def _wire(
     namespace = Namespace(index, inodes, staged)
     files = Files(index, inodes, staged, content, freer, staging_limit=settings.staging.max_size)
     prefetcher = Prefetcher(
-        index, fetcher, block_size=block_size, budget=settings.cache.memory_size // 2
+        index, fetcher, block_size=block_size, budget=settings.cache.memory_size // 3
     )
     content.on_small = prefetcher.small_file
     operations = Operations(

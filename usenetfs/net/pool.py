@@ -186,8 +186,10 @@ class Pool:
         if request.error is not None:
             # Several requests may have failed for one reason; each caller gets an error of its own.
             raise copy.copy(request.error) from request.error
-        assert request.response is not None
-        return request.response
+        response, request.response = request.response, None
+        # The response knows its request: a cycle would keep its body until the collector comes by.
+        assert response is not None
+        return response
 
     def move(self, request: Request, lane: Lane) -> None:
         """Put a request that still waits for a connection into another lane."""

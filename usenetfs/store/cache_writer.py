@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from types import TracebackType
 from typing import Final, Self
@@ -20,6 +21,13 @@ log = logging.getLogger("usenetfs.store")
 
 MAX_WAITING: Final = 8
 """Bodies that wait; one more may be being written."""
+
+PROCESSOR_SHARE: Final = 0.25
+"""Of one processor, that writing may take: as much as caches some hundred megabytes a second, more
+than most lines carry. A server so near that it is faster can be asked again."""
+
+BURST: Final = 0.25
+"""Seconds of processor time that may be used at once after a rest: some hundred articles."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -33,8 +41,11 @@ class CacheWriter:
         self._changed = threading.Condition()
         self._stopped = False
         self._thread = threading.Thread(target=self._work, name="cache-writer", daemon=True)
+        self._started = time.monotonic()
+        self._used = 0.0
+        """Seconds of processor time, see :meth:`_spent`."""
         self.skipped = 0
-        """Bodies not cached because too many were waiting."""
+        """Bodies not cached because they came too fast."""
 
     def __repr__(self) -> str:
         return f"<CacheWriter {len(self._waiting)} waiting, {self.skipped} skipped>"
@@ -56,13 +67,21 @@ class CacheWriter:
 
     def put(self, article: ArticleId, body: Buffer) -> bool:
         """Have a body cached, unless too many wait already. The body must not change any more."""
-        if len(self._waiting) >= MAX_WAITING:
+        if len(self._waiting) >= MAX_WAITING or self._used > self._allowed():
             self.skipped += 1
             return False
         with self._changed:
             self._waiting.append((article, body))
             self._changed.notify()
         return True
+
+    def _allowed(self) -> float:
+        """Seconds of processor time that writing may have taken by now."""
+        return BURST + PROCESSOR_SHARE * (time.monotonic() - self._started)
+
+    def _spent(self, seconds: float) -> None:
+        """Time that was not used does not save up beyond the burst."""
+        self._used = max(self._used, self._allowed() - BURST) + seconds
 
     def _work(self) -> None:
         while True:
@@ -72,8 +91,10 @@ class CacheWriter:
                         return
                     self._changed.wait()
                 article, body = self._waiting.popleft()
+            before = time.thread_time()
             try:
                 self._cache.put(article, body)
             except Exception:
                 log.exception("a fault of usenetfs in the cache's writer; the cache goes on")
             del body
+            self._spent(time.thread_time() - before)

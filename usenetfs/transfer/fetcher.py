@@ -31,13 +31,14 @@ from usenetfs.article.compression import decompress
 from usenetfs.article.container import Container, Kind, unpack
 from usenetfs.article.keys import KeySet
 from usenetfs.article.message_ids import message_id as computed_message_id
-from usenetfs.article.seal import open_seal
+from usenetfs.article.seal import SEAL_OVERHEAD, open_seal_into
 from usenetfs.errors import (
     ArticleMissingError,
     DataUnavailableError,
     EncodingError,
     IntegrityError,
     NetworkError,
+    SealError,
     WrongArticleError,
 )
 from usenetfs.index.blocks import BlockLocation
@@ -46,6 +47,7 @@ from usenetfs.net.retry import RetryManager, StopAt
 from usenetfs.net.urgency import Urgency
 from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.cache_writer import CacheWriter
+from usenetfs.transfer.buffers import BufferPool
 from usenetfs.transfer.flights import Flight, Flights
 from usenetfs.transfer.hedging import Lateness
 from usenetfs.transfer.single_flight import SingleFlight
@@ -56,6 +58,9 @@ log = logging.getLogger("usenetfs.download")
 INLINE_DECOMPRESS = {Codec.ZSTD: 256 * 1024, Codec.ZLIB: 64 * 1024, Codec.LZMA: 16 * 1024}
 """Segments of up to so many raw bytes are decompressed on the loop (a quarter of a millisecond);
 above, a thread costs less than the wait for the loop."""
+
+BUFFER = 736 * 1024
+"""Bytes of a buffer for an opened article: a full one with its padding."""
 
 WATCH = 0.05
 """Seconds between two looks at what readers wait for."""
@@ -105,11 +110,12 @@ class Fetcher:
         self._patience = patience
         self._retries = retries
         self._containers: LRUCache[ArticleId, Container] = LRUCache(
-            memory * 3 // 4, getsizeof=lambda container: container.size
+            memory // 2, getsizeof=lambda container: container.size
         )
         self._segments: LRUCache[tuple[ArticleId, int], bytes] = LRUCache(
             memory // 4, getsizeof=len
         )
+        self._buffers = BufferPool(size=BUFFER, count=memory // BUFFER)
         self._flights = Flights(nursery, self._load)
         self._expansions: SingleFlight[tuple[ArticleId, int], bytes] = SingleFlight(nursery)
         self.lateness = Lateness()
@@ -360,8 +366,11 @@ class Fetcher:
         self._flights.run(flight, ask_another)
 
     def _open(self, article: ArticleId, body: Buffer) -> Container:
-        plaintext = open_seal(self._keys.data_key, self._filesystem_id, article, Kind.DATA, body)
-        return unpack(plaintext)
+        if len(body) < SEAL_OVERHEAD:
+            raise SealError(f"a body of {len(body)} bytes is shorter than its seal")
+        room = self._buffers.take(len(body) - SEAL_OVERHEAD)
+        open_seal_into(self._keys.data_key, self._filesystem_id, article, Kind.DATA, body, room)
+        return unpack(room)
 
 
 def _payload_of(container: Container, location: BlockLocation) -> memoryview:

@@ -77,10 +77,11 @@ class Flight:
         return scope
 
     def end(self) -> None:
-        """No runner is needed any more."""
+        """No runner is needed any more; the last one may be about to end by itself."""
         self.done.set()
-        for scope in self._scopes:
-            scope.cancel()
+        if self.runners > 1 or self.container is None:
+            for scope in self._scopes:
+                scope.cancel()
 
 
 Work = Callable[[Flight], Awaitable[Container]]
