@@ -6,7 +6,7 @@ PYTHON := $(BIN)/python
 SOURCES := usenetfs tests scripts
 ARGS ?=
 
-.PHONY: help run test check lint format test-long fuzz bench-nntp bench-net bench-peers ready clean
+.PHONY: help run test check lint format test-long fuzz bench-nntp bench-net bench-write bench-peers ready clean
 
 help:              ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -50,6 +50,9 @@ bench-peers: ready ## fetch the programs that benchmarks compare with: Nyuu (npm
 
 bench-net: ready   ## the news client beside the bare loop, Nyuu and NZBGet; ARGS='--size 100MB --rounds 1'
 	@$(PYTHON) -m scripts.bench.net $(ARGS)
+
+bench-write: ready ## into the filesystem until seen: mount, upload, Nyuu, bare loop; ARGS='--only tree'
+	@$(PYTHON) -m scripts.bench.write $(ARGS)
 
 clean:             ## forget the virtual environment and every cache
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* *.egg-info

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sysconfig
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -41,3 +43,29 @@ def drop_cached_pages(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def write_compressible(path: Path, size: int) -> None:
+    """Text that a fast compressor shrinks to about a quarter, no two blocks of it equal.
+
+    The standard library's sources again and again, a number in front of every line so many.
+    """
+    sources = b"".join(
+        file.read_bytes() for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    )
+    written = pass_number = 0
+    with path.open("wb") as file:
+        while written < size:
+            for start in range(0, len(sources), 4096):
+                piece = b"# %d.%d\n%s" % (pass_number, start, sources[start : start + 4096])
+                written += file.write(piece[: size - written])
+                if written >= size:
+                    break
+            pass_number += 1
+
+
+def write_tar(path: Path, top: Path) -> None:
+    """Everything below ``top``, uncompressed, in a fixed order."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for entry in sorted(top.iterdir()):
+            archive.add(entry, entry.name)
