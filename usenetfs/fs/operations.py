@@ -28,6 +28,7 @@ from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.namespace import NAME_MAX, Namespace, Owner
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
+from usenetfs.transfer.cache_care import CacheCare
 from usenetfs.transfer.prefetch import Prefetcher
 from usenetfs.transfer.staged import StagedBlocks
 from usenetfs.types import InodeId
@@ -46,6 +47,9 @@ PRETENDED_FREE = 1 << 50
 CAPABILITY = b"security.capability"
 """The kernel asks for it before every write, so the answer comes from memory."""
 
+PIN = b"user.usenetfs.pin"
+"""1 on a file or directory: it stays in the cache. Not stored with the file (``store/pins.py``)."""
+
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR
 
 
@@ -63,6 +67,7 @@ class Operations(pyfuse3.Operations):
         files: Files,
         staged: StagedBlocks,
         prefetcher: Prefetcher,
+        care: CacheCare,
         *,
         read_only: bool,
         writeback: bool,
@@ -77,6 +82,7 @@ class Operations(pyfuse3.Operations):
         self._files = files
         self._staged = staged
         self._prefetcher = prefetcher
+        self._care = care
         self._read_only = read_only
         self._handles = Handles()
         self._capable = set(index.xattrs.having(CAPABILITY))
@@ -219,6 +225,10 @@ class Operations(pyfuse3.Operations):
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         if name == CAPABILITY and inode not in self._capable:
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+        if name == PIN:
+            if InodeId(inode) not in self._care.pins:
+                raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+            return b"1"
         value = self._index.xattrs.get(InodeId(inode), name)
         if value is None:
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
@@ -230,6 +240,9 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         if name.startswith(b"system."):
             raise pyfuse3.FUSEError(errno.ENOTSUP)
+        if name == PIN:
+            self._set_pin(InodeId(inode), bytes(value))
+            return
         if len(name) > XATTR_NAME_MAX:
             raise pyfuse3.FUSEError(errno.ERANGE)
         if len(value) > XATTR_SIZE_MAX:
@@ -245,12 +258,28 @@ class Operations(pyfuse3.Operations):
         """The inode has file capabilities from now on; whoever sets them says so."""
         self._capable.add(inode)
 
+    def _set_pin(self, inode: InodeId, value: bytes) -> None:
+        """The pin is this machine's own, so it is no attribute that is listed and copied."""
+        if not stat.S_IFMT(self._inodes.get(inode).mode) in {stat.S_IFREG, stat.S_IFDIR}:
+            raise pyfuse3.FUSEError(errno.EPERM)
+        if value == b"1":
+            self._care.pin(inode)
+        elif value == b"0":
+            self._care.unpin(inode)
+        else:
+            raise pyfuse3.FUSEError(errno.EINVAL)
+
     @guarded
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
         return self._index.xattrs.list(InodeId(inode))
 
     @guarded
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        if name == PIN:
+            if InodeId(inode) not in self._care.pins:
+                raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+            self._care.unpin(InodeId(inode))
+            return
         changed = replace(self._inodes.get(InodeId(inode)), ctime_ns=time.time_ns())
         with self._index.transaction():
             removed = self._index.xattrs.remove(InodeId(inode), name)

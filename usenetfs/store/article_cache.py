@@ -52,7 +52,7 @@ class CacheStats:
     errors: int
     """Failures of the disk: an article that could not be written, read or removed."""
     refused: int
-    """Articles not kept because others had filled the disk."""
+    """Articles not kept: others had filled the disk, or what is pinned the cache."""
 
 
 class ArticleCache:
@@ -121,10 +121,12 @@ class ArticleCache:
             over = self._table.bytes + self._reserved + size - self._max_bytes
             victims = self._table.evict(max(over, shortage))
             self._evictions += len(victims)
+            # What is pinned is not evicted: it may leave no room.
+            full = self._table.bytes + self._reserved + size > self._max_bytes
             self._reserved += size
         try:
             self._unlink(victims)
-            if shortage > 0 and self._shortage(size) > 0:
+            if full or (shortage > 0 and self._shortage(size) > 0):
                 with self._lock:
                     self._refused += 1
             elif self._write(article, body):

@@ -253,11 +253,32 @@ class Fetcher:
         """It will not be wanted after all: give it up if it has cost nothing yet."""
         return self._flights.cancel_unsent(article)
 
+    async def cache_only(
+        self, article: ArticleId, attempt: int, *, rewritten: MessageId | None = None
+    ) -> int:
+        """Fetch an article into the disk cache, behind everybody else; its octets, 0 if the cache
+        had no room. Raises as :meth:`segment` does."""
+        assert self._cache is not None
+        for _ in range(2):  # who joins a fetch may come too late for its body
+            flight = self._flights.start(article, attempt, Lane.VERIFY, rewritten=rewritten)
+            flight.keep = True
+            container = await self._flights.wait(flight)
+            if self._cache.contains(article):
+                return container.size
+        return 0
+
+    def forget(self, article: ArticleId) -> None:
+        """Take an article out of memory; it can be fetched again."""
+        self._containers.pop(article, None)
+        for key in [key for key in self._segments if key[0] == article]:
+            del self._segments[key]
+
     async def _load(self, flight: Flight) -> Container:
         container = await self._from_cache(flight.article)
         if container is None:
             container = await self._from_servers(flight, flight.urgency, frozenset())
-        if container.size <= self._containers.maxsize:
+        for_cache_alone = flight.keep and flight.urgency.lane is Lane.VERIFY
+        if container.size <= self._containers.maxsize and not for_cache_alone:
             self._containers[flight.article] = container
         return container
 
@@ -297,7 +318,9 @@ class Fetcher:
             self._note_duration(trio.current_time() - started)
             self.articles_fetched += 1
             self.bytes_fetched += len(body.data)
-            if self._writer is not None:
+            if self._cache is not None and flight.keep:
+                await trio.to_thread.run_sync(self._cache.put, article, body.data)
+            elif self._writer is not None:
                 self._writer.put(article, body.data)
             return container
 

@@ -39,6 +39,7 @@ class Flight:
         "done",
         "error",
         "hedged",
+        "keep",
         "rewritten",
         "runners",
         "share",
@@ -62,6 +63,8 @@ class Flight:
         self.waiting = 0
         self.runners = 0
         self.hedged = False
+        self.keep = False
+        """It must get into the disk cache."""
         self.done = trio.Event()
         self.container: Container | None = None
         self.error: Exception = trio.BrokenResourceError("the fetch was cancelled")
