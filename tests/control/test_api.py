@@ -22,6 +22,7 @@ from usenetfs.control.model import (
     StatusReport,
     SyncReport,
     UnmountReport,
+    WarmReport,
 )
 from usenetfs.errors import ControlError, MountError, NotMountedError, UsenetfsError
 
@@ -62,9 +63,13 @@ class FakeDaemon:
         await self.synced.wait()
         return SyncReport(duration=2.5)
 
-    async def drop_cache(self) -> DropReport:
-        await self._called("drop_cache")
+    async def drop_cache(self, path: str | None = None) -> DropReport:
+        await self._called("drop_cache" if path is None else f"drop_cache {path}")
         return DropReport(articles=1, bytes=2)
+
+    async def warm_cache(self, path: str) -> WarmReport:
+        await self._called(f"warm_cache {path}")
+        return WarmReport(articles=4, fetched=3)
 
     async def unmount_answered(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -97,11 +102,14 @@ async def test_every_call(tmp_path: Path) -> None:
         assert await call(client.metrics) == "usenet_upload_mbps 0.0\n"
         assert (await call(client.sync)).duration == 2.5
         assert (await call(client.drop_cache)).bytes == 2
+        assert (await call(lambda: client.drop_cache("/a b"))).articles == 1
+        assert (await call(lambda: client.warm_cache("/2026"))).fetched == 3
         assert (await call(lambda: client.unmount(lazy=True))).pending_bytes == 9
         assert (await call(lambda: client.unmount(lazy=False))).pid == 5
         await daemon.answered.wait()
         assert daemon.calls == [
             *("status", "cache", "metrics", "sync", "drop_cache"),
+            *("drop_cache /a b", "warm_cache /2026"),
             *("unmount lazy=True", "unmount lazy=False"),
         ]
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from usenetfs import __version__
+from usenetfs.cli.arguments import AnyName, Json, Name
+from usenetfs.cli.cache_app import cache_app
 from usenetfs.cli.group import CommandGroup
 
 FILESYSTEMS = "Filesystems"
@@ -28,13 +30,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The filesystem.")]
-AnyName = Annotated[
-    str | None,
-    typer.Argument(metavar="[NAME]", help="The filesystem; may be left out when there is one."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def _version(wanted: bool) -> None:
@@ -316,24 +311,7 @@ def key_change_passphrase(
     change_passphrase(ctx.obj, name, new_passphrase_file=new_passphrase_file)
 
 
-cache_app = typer.Typer(no_args_is_help=True, help="What was fetched and can be fetched again.")
 app.add_typer(cache_app, name="cache", rich_help_panel=CARE)
-
-
-@cache_app.command("stat")
-def cache_stat(ctx: typer.Context, name: AnyName = None, json: Json = False) -> None:
-    """Show what the cache holds."""
-    from usenetfs.cli.commands.cache import stat
-
-    stat(ctx.obj, name, as_json=json)
-
-
-@cache_app.command("drop")
-def cache_drop(ctx: typer.Context, name: AnyName = None, json: Json = False) -> None:
-    """Empty the cache. Nothing is lost: what is read again is fetched again."""
-    from usenetfs.cli.commands.cache import drop
-
-    drop(ctx.obj, name, as_json=json)
 
 
 # --- servers and settings ------------------------------------------------------------------------

@@ -44,6 +44,11 @@ class FilesystemPaths:
         return self.data / "lock"
 
     @property
+    def pins(self) -> Path:
+        """What is to stay in the cache."""
+        return self.data / "pins.json"
+
+    @property
     def logs(self) -> Path:
         return self.data / "logs"
 

@@ -34,12 +34,14 @@ from usenetfs.control.model import (
     SyncReport,
     UnmountReport,
     UploadRequest,
+    WarmReport,
 )
 from usenetfs.errors import (
     FilesystemBusyError,
     LocalStorageError,
     MountError,
     NetworkError,
+    PathNotFoundError,
     UsageError,
     UsenetfsError,
 )
@@ -74,7 +76,9 @@ class DaemonFacade(Protocol):
         """Return when everything written before the call is safe."""
         ...
 
-    async def drop_cache(self) -> DropReport: ...
+    async def drop_cache(self, path: str | None = None) -> DropReport: ...
+
+    async def warm_cache(self, path: str) -> WarmReport: ...
 
     async def upload(self, request: UploadRequest) -> Job:
         """What imports files when it is run; errors that can be known before are raised here."""
@@ -104,8 +108,13 @@ def build_app(facade: DaemonFacade) -> Starlette:
     async def sync(_: Request) -> Response:
         return _answer(await facade.sync())
 
-    async def drop_cache(_: Request) -> Response:
-        return _answer(await facade.drop_cache())
+    async def drop_cache(request: Request) -> Response:
+        path = (await _body(request)).get("path")
+        return _answer(await facade.drop_cache(None if path is None else _text(path, "path")))
+
+    async def warm_cache(request: Request) -> Response:
+        path = (await _body(request)).get("path", "/")
+        return _answer(await facade.warm_cache(_text(path, "path")))
 
     async def unmount(request: Request) -> Response:
         lazy = (await _body(request)).get("lazy", False)
@@ -124,6 +133,7 @@ def build_app(facade: DaemonFacade) -> Starlette:
             Route("/v1/cache", _guarded(cache), methods=["GET"]),
             Route("/v1/metrics", _guarded(metrics), methods=["GET"]),
             Route("/v1/sync", _guarded(sync), methods=["POST"]),
+            Route("/v1/cache/warm", _guarded(warm_cache), methods=["POST"]),
             Route("/v1/cache/drop", _guarded(drop_cache), methods=["POST"]),
             Route("/v1/upload", _guarded(upload), methods=["POST"]),
             Route("/v1/unmount", _guarded(unmount), methods=["POST"]),
@@ -235,12 +245,19 @@ async def _read(request: Request, kind: type[M]) -> M:
         raise UsageError(f"the request is malformed: {error}") from None
 
 
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"{name} must be text")
+    return value
+
+
 def _answer(message: Message) -> Response:
     return JSONResponse(message.to_json())
 
 
 _STATUS: Final[tuple[tuple[type[UsenetfsError], int], ...]] = (
     (UsageError, 400),
+    (PathNotFoundError, 404),
     (MountError, 409),
     (FilesystemBusyError, 409),
     (NetworkError, 503),

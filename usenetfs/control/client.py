@@ -24,6 +24,7 @@ from usenetfs.control.model import (
     StatusReport,
     SyncReport,
     UnmountReport,
+    WarmReport,
 )
 from usenetfs.errors import ControlError, NotMountedError, UsenetfsError
 
@@ -57,8 +58,14 @@ class ControlClient:
         """Prometheus text."""
         return self._request("GET", "/v1/metrics", None, self._timeout).decode()
 
-    def drop_cache(self) -> DropReport:
-        return self._read(DropReport, self._call("POST", "/v1/cache/drop", timeout=600.0))
+    def drop_cache(self, path: str | None = None) -> DropReport:
+        body = None if path is None else {"path": path}
+        return self._read(DropReport, self._call("POST", "/v1/cache/drop", body, timeout=600.0))
+
+    def warm_cache(self, path: str) -> WarmReport:
+        """Wait until what is missing of ``path`` is in the cache, as long as it takes."""
+        body = {"path": path}
+        return self._read(WarmReport, self._call("POST", "/v1/cache/warm", body, timeout=None))
 
     def sync(self, *, timeout: float | None = None) -> SyncReport:
         """Wait until all that was written is safe. ``timeout`` None waits as long as it takes."""

@@ -200,6 +200,22 @@ class DropReport(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class WarmReport(Message):
+    """The answer of ``POST /v1/cache/warm``."""
+
+    articles: int = 0
+    """In the cache now."""
+    fetched: int = 0
+    """Of these, fetched for it."""
+    bytes: int = 0
+    """Octets fetched."""
+    failed: int = 0
+    """Articles that could not be had."""
+    refused: int = 0
+    """Articles for which there was no room."""
+
+
+@dataclass(frozen=True, slots=True)
 class UnmountReport(Message):
     """The answer of ``POST /v1/unmount``: the daemon ends after it."""
 

@@ -24,6 +24,7 @@ from usenetfs.control.model import (
     SyncReport,
     UnmountReport,
     UploadRequest,
+    WarmReport,
 )
 from usenetfs.daemon.metrics import render_metrics
 from usenetfs.daemon.parts import Parts
@@ -32,6 +33,7 @@ from usenetfs.daemon.uploads import prepare_upload
 from usenetfs.errors import FilesystemBusyError, PosixError
 from usenetfs.net.pool import ServerStatus
 from usenetfs.options import DaemonOptions
+from usenetfs.transfer.tree_articles import find
 from usenetfs.types import Durability
 
 ANSWER_TIMEOUT = 2.0
@@ -126,11 +128,28 @@ class Facade:
         await self._parts.uploader.sync()
         return SyncReport(duration=time.monotonic() - started)
 
-    async def drop_cache(self) -> DropReport:
+    async def drop_cache(self, path: str | None = None) -> DropReport:
+        self._parts.content.forget()
+        if path is not None:
+            before = self._parts.cache.stats()
+            articles = await self._parts.care.drop(find(self._parts.index, path))
+            octets = max(0, before.bytes - self._parts.cache.stats().bytes)
+            return DropReport(articles=articles, bytes=octets)
         self._parts.fetcher.drop_memory()
         before = self._parts.cache.stats()
         await trio.to_thread.run_sync(self._parts.cache.drop_all)
         return DropReport(articles=before.articles, bytes=before.bytes)
+
+    async def warm_cache(self, path: str) -> WarmReport:
+        """Fetch what is missing of a file or tree."""
+        done = await self._parts.care.warm(find(self._parts.index, path))
+        return WarmReport(
+            articles=done.articles,
+            fetched=done.fetched,
+            bytes=done.bytes,
+            failed=done.failed,
+            refused=done.refused,
+        )
 
     async def upload(self, request: UploadRequest) -> Job:
         """An import into the mounted filesystem."""

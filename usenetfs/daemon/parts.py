@@ -30,7 +30,9 @@ from usenetfs.net.providers import ProviderSet
 from usenetfs.net.retry import RetryManager, RetryPolicy, Strategy
 from usenetfs.options import DaemonOptions
 from usenetfs.store.article_cache import ArticleCache
+from usenetfs.store.pins import Pins
 from usenetfs.store.staging import Staging
+from usenetfs.transfer.cache_care import CacheCare
 from usenetfs.transfer.content import BlockContent
 from usenetfs.transfer.fetcher import Fetcher, open_fetcher
 from usenetfs.transfer.freeing import Freer
@@ -56,6 +58,8 @@ class Parts:
     index: Index
     providers: ProviderSet
     cache: ArticleCache
+    care: CacheCare
+    content: BlockContent
     staged: StagedBlocks
     fetcher: Fetcher
     uploader: Uploader
@@ -146,6 +150,7 @@ def _wire(
         index, fetcher, block_size=block_size, budget=settings.cache.memory_size // 3
     )
     content.on_small = prefetcher.small_file
+    care = CacheCare(index, fetcher, cache, Pins(options.paths.pins))
     operations = Operations(
         index,
         inodes,
@@ -153,6 +158,7 @@ def _wire(
         files,
         staged,
         prefetcher,
+        care,
         read_only=options.read_only,
         writeback=options.writeback,
         report=errors.report,
@@ -172,6 +178,8 @@ def _wire(
         index=index,
         providers=providers,
         cache=cache,
+        care=care,
+        content=content,
         staged=staged,
         fetcher=fetcher,
         uploader=uploader,

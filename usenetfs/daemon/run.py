@@ -81,6 +81,7 @@ async def _run(options: DaemonOptions, work: Work) -> None:
             nursery.start_soon(_maintain, parts)
             nursery.start_soon(parts.files.save_regularly)
             nursery.start_soon(facade.measure)
+            nursery.start_soon(parts.care.run)
             nursery.start_soon(parts.uploader.run)
             await nursery.start(serve_control, facade, options.paths.control_socket)
             await work(options, parts, facade)

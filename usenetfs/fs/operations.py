@@ -260,7 +260,7 @@ class Operations(pyfuse3.Operations):
 
     def _set_pin(self, inode: InodeId, value: bytes) -> None:
         """The pin is this machine's own, so it is no attribute that is listed and copied."""
-        if not stat.S_IFMT(self._inodes.get(inode).mode) in {stat.S_IFREG, stat.S_IFDIR}:
+        if stat.S_IFMT(self._inodes.get(inode).mode) not in {stat.S_IFREG, stat.S_IFDIR}:
             raise pyfuse3.FUSEError(errno.EPERM)
         if value == b"1":
             self._care.pin(inode)

@@ -86,5 +86,7 @@ def _read(file: Path) -> set[InodeId]:
     except FileNotFoundError:
         return set()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("%s is not understood (%s): nothing is pinned until it is done anew", file, error)
+        log.warning(
+            "%s is not understood (%s): nothing is pinned until it is done anew", file, error
+        )
         return set()

@@ -130,7 +130,9 @@ class CacheCare:
                 try:
                     await self._look_through()
                 except UsenetfsError as error:
-                    log.warning("what is pinned could not be looked through: %s; tried again", error)
+                    log.warning(
+                        "what is pinned could not be looked through: %s; tried again", error
+                    )
                 with trio.move_on_after(LOOK_AGAIN):
                     await self._changed.wait()
             else:

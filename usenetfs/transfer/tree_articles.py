@@ -57,7 +57,8 @@ def articles_below(index: Index, top: InodeId) -> Iterator[list[ArticlePlace]]:
         directory, cookie = directories.pop(), 0
         while entries := index.dirents.list(directory, cookie, STEP):
             step: dict[ArticleId, ArticlePlace] = {}
-            for cookie, _, inode in entries:
+            cookie = entries[-1][0]
+            for _, _, inode in entries:
                 if stat.S_ISDIR(inode.mode):
                     directories.append(inode.id)
                 elif stat.S_ISREG(inode.mode):
