@@ -75,6 +75,8 @@ class FakeServers:
         self.down = False
         self.gate: trio.Event | None = None
         """Fetches wait for it."""
+        self.unsent = False
+        """Whether requests that wait have not left yet."""
 
     async def post(self, article: OutgoingArticle, *, lane: Lane = Lane.UPLOAD) -> PostResult:
         await trio.lowlevel.checkpoint()
@@ -106,6 +108,8 @@ class FakeServers:
     ) -> FetchedBody:
         await trio.lowlevel.checkpoint()
         self.calls["fetch"] += 1
+        if urgency is not None:
+            urgency.asking("one", 1, lambda: not self.unsent, lambda lane: None)
         if self.gate is not None:
             await self.gate.wait()
         self._check_up()
