@@ -40,10 +40,11 @@ class BufferPool:
         one made from it, lives."""
         if not self._size // SMALLEST_PART <= size <= self._size:
             return memoryview(bytearray(size))
-        for _ in range(min(TRIES, len(self._buffers))):
-            buffer = self._buffers[0]
-            self._buffers.rotate(-1)
+        for place in range(min(TRIES, len(self._buffers))):
+            buffer = self._buffers[place]
             if _is_free(buffer):
+                del self._buffers[place]
+                self._buffers.append(buffer)
                 return memoryview(buffer)[:size]
         if len(self._buffers) >= self._count:
             return memoryview(bytearray(size))
