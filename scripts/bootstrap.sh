@@ -58,7 +58,7 @@ as_root() {
 base_packages() {
     # To build and run: FUSE with its headers, a compiler. To test: programs run inside the mount.
     printf '%s\n' fuse3 libfuse3-dev pkg-config gcc libc6-dev make git rsync acl attr \
-        ca-certificates diffutils openssl procps util-linux
+        ca-certificates diffutils e2fsprogs openssl procps util-linux
     if find_python complete >/dev/null; then
         :
     elif find_python version >/dev/null && [ "$(find_python version)" = /usr/bin/python3 ]; then
