@@ -267,6 +267,40 @@ def upload(
     )
 
 
+@app.command(rich_help_panel=FILES)
+def download(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="NAME:/PATH", help="What to download.")],
+    target: Annotated[str, typer.Argument(metavar="DEST", help="Into what, on this machine.")],
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Leave out what matches, as rsync does; repeatable."),
+    ] = None,
+    checksum: Annotated[
+        bool, typer.Option("--checksum", "-c", help="Compare contents instead of sizes and times.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only say what would be done.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print events as lines of JSON.")] = False,
+) -> None:
+    """Download files and directories; works mounted or not, and goes on where it was interrupted.
+
+    Example: usenetfs download photos:/backup/2026 ~/restored
+    """
+    from usenetfs.cli.commands.download import run
+
+    run(
+        ctx.obj,
+        source,
+        target,
+        exclude=list(exclude or ()),
+        checksum=checksum,
+        dry_run=dry_run,
+        as_json=json,
+    )
+
+
 # --- care ----------------------------------------------------------------------------------------
 
 

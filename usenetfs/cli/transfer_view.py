@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from usenetfs.cli.output import console, note
 from usenetfs.config.units import human_duration, human_size
-from usenetfs.errors import PartialTransferError
+from usenetfs.errors import DataUnavailableError, PartialTransferError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -33,17 +33,15 @@ _CONTROL: Final = dict.fromkeys((*range(32), 127, *range(128, 160)), "?")
 class TransferView:
     """A context manager. ``doing`` and ``done``: ``uploading``, ``uploaded``."""
 
-    def __init__(
-        self, doing: str, done: str, *, as_json: bool = False, listing: bool = False
-    ) -> None:
+    def __init__(self, doing: str, done: str, *, as_json: bool = False) -> None:
         self._doing = doing
         self._done = done
         self._as_json = as_json
-        self._listing = listing
         self._bars: Progress | None = None
         self._bar: TaskID | None = None
         self._last_line = time.monotonic()
         self._end: Event | None = None
+        self._lost = 0
 
     def __enter__(self) -> Self:
         if not self._as_json and sys.stderr.isatty():
@@ -65,6 +63,8 @@ class TransferView:
         """One event."""
         if event["event"] == "end":
             self._end = event
+        elif event["event"] == "lost":
+            self._lost += 1
         if self._as_json:
             with contextlib.suppress(BrokenPipeError):
                 sys.stdout.write(json.dumps(event) + "\n")
@@ -74,7 +74,9 @@ class TransferView:
             case "progress":
                 self._progress(event)
             case "failed":
-                self._say(f"failed: {event['path']}{_where(event)}: {event['reason']}")
+                self._say(f"failed: {event['path']}: {event['reason']}")
+            case "lost":
+                self._say(f"lost: {event['path']} at byte {event['offset']:,}: {event['reason']}")
             case "warning":
                 self._say(f"warning: {event['path']}: {event['reason']}")
             case "file":
@@ -83,7 +85,8 @@ class TransferView:
                 self._say(f"… and {event['count']:,} more")
 
     def finish(self) -> None:
-        """Say how it ended; PartialTransferError when something could not be transferred."""
+        """Say how it ended; PartialTransferError when something could not be
+        transferred, DataUnavailableError when no server has it."""
         end = self._end
         if end is None:
             return
@@ -91,7 +94,8 @@ class TransferView:
             note(self._summary(end))
         failed = end["files"]["failed"]
         if failed:
-            raise PartialTransferError(
+            kind = DataUnavailableError if self._lost else PartialTransferError
+            raise kind(
                 f"{failed:,} {'file' if failed == 1 else 'files'} could not be {self._done}",
                 hint="the reasons are above; the same command again goes on with what is missing",
             )
@@ -163,11 +167,6 @@ def progress_line(doing: str, event: Event) -> str:
 def _left(event: Event) -> str:
     seconds = event.get("time_left")
     return "" if seconds is None else human_duration(seconds)
-
-
-def _where(event: Event) -> str:
-    offset = event.get("offset")
-    return "" if offset is None else f" at byte {offset:,}"
 
 
 def _clean(text: str) -> str:

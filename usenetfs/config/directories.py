@@ -40,6 +40,11 @@ class FilesystemPaths:
         return self.data / "staging"
 
     @property
+    def downloads(self) -> Path:
+        """Sessions of downloads that did not end."""
+        return self.data / "downloads"
+
+    @property
     def lock(self) -> Path:
         return self.data / "lock"
 

@@ -27,6 +27,7 @@ from usenetfs.control.client import short_path
 from usenetfs.control.events import EventStream, Job
 from usenetfs.control.model import (
     CacheReport,
+    DownloadRequest,
     DropReport,
     ErrorReport,
     Message,
@@ -84,6 +85,10 @@ class DaemonFacade(Protocol):
         """What imports files when it is run; errors that can be known before are raised here."""
         ...
 
+    async def download(self, request: DownloadRequest) -> Job:
+        """What exports files when it is run."""
+        ...
+
     async def unmount_answered(self) -> None:
         """The answer of ``unmount`` was sent."""
         ...
@@ -127,6 +132,9 @@ def build_app(facade: DaemonFacade) -> Starlette:
     async def upload(request: Request) -> ASGIApp:
         return EventStream(await facade.upload(await _read(request, UploadRequest)))
 
+    async def download(request: Request) -> ASGIApp:
+        return EventStream(await facade.download(await _read(request, DownloadRequest)))
+
     return Starlette(
         routes=[
             Route("/v1/status", _guarded(status), methods=["GET"]),
@@ -136,6 +144,7 @@ def build_app(facade: DaemonFacade) -> Starlette:
             Route("/v1/cache/warm", _guarded(warm_cache), methods=["POST"]),
             Route("/v1/cache/drop", _guarded(drop_cache), methods=["POST"]),
             Route("/v1/upload", _guarded(upload), methods=["POST"]),
+            Route("/v1/download", _guarded(download), methods=["POST"]),
             Route("/v1/unmount", _guarded(unmount), methods=["POST"]),
         ],
     )

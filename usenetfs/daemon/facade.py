@@ -15,6 +15,7 @@ from usenetfs.control.events import Job
 from usenetfs.control.model import (
     Amount,
     CacheReport,
+    DownloadRequest,
     DropReport,
     DurabilityReport,
     QueueReport,
@@ -26,6 +27,7 @@ from usenetfs.control.model import (
     UploadRequest,
     WarmReport,
 )
+from usenetfs.daemon.downloads import prepare_download
 from usenetfs.daemon.metrics import render_metrics
 from usenetfs.daemon.parts import Parts
 from usenetfs.daemon.speed import SpeedMeter
@@ -157,6 +159,11 @@ class Facade:
         if self._options.read_only:
             raise PosixError(errno.EROFS, f'filesystem "{self._options.name}" is mounted read-only')
         return await prepare_upload(self._parts, self._options.settings, request, self.sync)
+
+    async def download(self, request: DownloadRequest) -> Job:
+        """An export out of the mounted filesystem."""
+        self._check_serving()
+        return await prepare_download(self._parts, self._options.paths, request)
 
     def _check_serving(self) -> None:
         """Only a mount works for others; a command's process ends with the command."""

@@ -170,6 +170,7 @@ def _wire(
         namespace,
         files,
         staged,
+        content,
         kernel,
         hash_key=keys.hash_key,
         has_capability=operations.has_capability,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
 
 import trio
 
@@ -19,6 +18,7 @@ from usenetfs.control.app import serve_control
 from usenetfs.daemon.facade import Facade
 from usenetfs.daemon.memory import keep_large_buffers
 from usenetfs.daemon.parts import Parts, open_parts
+from usenetfs.daemon.reasons import raise_the_reason
 from usenetfs.errors import UsenetfsError
 from usenetfs.fs.mount import MountSession, mounted
 from usenetfs.options import DaemonOptions
@@ -50,23 +50,7 @@ def run_with_parts(options: DaemonOptions, work: Work) -> None:
     try:
         trio.run(_run, options, work, restrict_keyboard_interrupt_to_checkpoints=True)
     except BaseExceptionGroup as group:
-        _raise_the_reason(group)
-
-
-def _raise_the_reason(group: BaseExceptionGroup[BaseException]) -> NoReturn:
-    """The one error that the user should hear of, out of a nursery's group."""
-    leaves: list[BaseException] = []
-
-    def collect(error: BaseException) -> None:
-        if isinstance(error, BaseExceptionGroup):
-            for inner in error.exceptions:
-                collect(inner)
-        else:
-            leaves.append(error)
-
-    collect(group)
-    typed = next((leaf for leaf in leaves if isinstance(leaf, UsenetfsError)), leaves[0])
-    raise typed from group
+        raise_the_reason(group)
 
 
 async def _run(options: DaemonOptions, work: Work) -> None:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import trio
 
 from usenetfs.config.models import Settings
-from usenetfs.control.events import Emit, Event, Job
+from usenetfs.control.events import Emit, Job
 from usenetfs.control.model import UploadRequest
 from usenetfs.daemon.parts import Parts
-from usenetfs.daemon.speed import SpeedMeter
+from usenetfs.daemon.transfer_watch import Watch
 from usenetfs.daemon.tree_paths import find, make_directories, names_of
 from usenetfs.errors import PathNotFoundError, UsageError
 from usenetfs.transfer.exclude import Exclude
@@ -30,9 +29,6 @@ from usenetfs.types import Durability
 LEAD: Final = 256 << 20
 """Octets that an import which waits for the servers stages beyond what is staged already. They
 are written, read and freed again within seconds, mostly without reaching the disk."""
-INTERVAL: Final = 0.5
-"""Seconds between two reports of progress."""
-
 Sync = Callable[[], Awaitable[object]]
 
 
@@ -56,22 +52,19 @@ async def prepare_upload(
 
     async def job(emit: Emit) -> None:
         tally = Tally(emit, listing=request.listing or request.dry_run)
-        started = time.monotonic()
         wait = request.wait and not request.dry_run
-        watch = _Watch(parts, tally, wait=wait)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch.report)
-            nursery.start_soon(
-                count, [(root.path, root.name) for root in roots], options.exclude, tally
-            )
+        watch = Watch(tally, "sending", lambda: _pending(parts, tally) if wait else 0)
+
+        async def work() -> None:
             await TreeImport(parts.store, tally, options).run(roots)
             parts.files.save()
             if wait:
                 watch.phase = "waiting"
                 await sync()
-            nursery.cancel_scope.cancel()
-        emit(watch.event())
-        emit({**tally.progress("finished"), "event": "end", "seconds": time.monotonic() - started})
+
+        await watch.over(
+            work, count, [(root.path, root.name) for root in roots], options.exclude, tally
+        )
 
     return job
 
@@ -110,44 +103,8 @@ def _own_name(source: bytes) -> bytes:
     return b"" if name in {b".", b".."} else name
 
 
-class _Watch:
-    """Reports progress while an import runs."""
-
-    def __init__(self, parts: Parts, tally: Tally, *, wait: bool) -> None:
-        self.phase = "sending"
-        self._parts = parts
-        self._tally = tally
-        self._wait = wait
-        self._speed = SpeedMeter(lambda: self._safe - tally.bytes_skipped)
-
-    @property
-    def _pending(self) -> int:
-        """Octets transferred and not yet seen, as far as anybody is waiting for that."""
-        if not self._wait:
-            return 0
-        totals = self._parts.index.durability_totals()
-        pending = totals[Durability.STAGED].bytes + totals[Durability.POSTED].bytes
-        return min(pending, self._tally.bytes_done - self._tally.bytes_skipped)
-
-    @property
-    def _safe(self) -> int:
-        return self._tally.bytes_done - self._pending
-
-    def event(self) -> Event:
-        """Progress now."""
-        tally, pending, speed = self._tally, self._pending, self._speed.report()
-        left = max(tally.found_bytes - tally.bytes_done, 0) + pending
-        seconds = left / speed.now if speed.now > 1024 else None
-        return tally.progress(
-            self.phase,
-            pending=pending,
-            speed=speed.now,
-            time_left=None if tally.counting and left else seconds,
-        )
-
-    async def report(self) -> None:
-        """Until cancelled."""
-        while True:
-            self._tally.emit(self.event())
-            await trio.sleep(INTERVAL)
-            self._speed.sample()
+def _pending(parts: Parts, tally: Tally) -> int:
+    """Octets transferred and not yet seen."""
+    totals = parts.index.durability_totals()
+    pending = totals[Durability.STAGED].bytes + totals[Durability.POSTED].bytes
+    return min(pending, tally.bytes_done - tally.bytes_skipped)

@@ -1,7 +1,8 @@
 """The filesystem as an import or export of whole trees uses it: beside the mount, or without one.
 
-:class:`TreeStore` implements ``transfer.import_target.ImportTarget`` over the same names, contents
-and live attributes that the mount shows, and tells the kernel what changed behind its back.
+:class:`TreeStore` implements ``ImportTarget`` and ``ExportSource`` of ``transfer`` over the names,
+contents and live attributes that the mount shows, and tells the kernel what changed behind its
+back.
 
 Invariants:
 
@@ -27,12 +28,14 @@ from usenetfs.fs.growing_file import GrowingFile, partial_name
 from usenetfs.fs.kernel_cache import KernelCache
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.namespace import Namespace, Owner, touched
+from usenetfs.index.blocks import BlockLocation
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
+from usenetfs.transfer.content import BlockContent
 from usenetfs.transfer.import_target import Attributes, Buffer, NewFile, NewNode, kind_of
 from usenetfs.transfer.local_files import is_kept_xattr
 from usenetfs.transfer.staged import HotBlock, StagedBlocks
-from usenetfs.types import BlockNumber, InodeId, SegmentHash
+from usenetfs.types import BlockNumber, InodeId, Lane, SegmentHash
 
 CAPABILITY: Final = b"security.capability"
 
@@ -47,6 +50,7 @@ class TreeStore:
         namespace: Namespace,
         files: Files,
         staged: StagedBlocks,
+        content: BlockContent,
         kernel: KernelCache,
         *,
         hash_key: bytes,
@@ -57,6 +61,7 @@ class TreeStore:
         self._namespace = namespace
         self._files = files
         self._staged = staged
+        self._content = content
         self._kernel = kernel
         self._hash_key = hash_key
         self._has_capability = has_capability
@@ -102,6 +107,28 @@ class TreeStore:
         if location.length != location.raw_length:
             return None
         return location.hash, location.length
+
+    def locate(self, inode: InodeId, number: BlockNumber) -> BlockLocation | None:
+        found = self._index.blocks.locate(inode, number, 1)
+        return found[0] if found else None
+
+    def is_staged(self, inode: InodeId, number: BlockNumber) -> bool:
+        return self._staged.get(inode, number) is not None
+
+    def next_block(self, inode: InodeId, number: BlockNumber) -> BlockNumber | None:
+        self._files.save(inode)  # so that the index knows of every block
+        stored, staged = (
+            self._index.blocks.next(inode, number),
+            self._index.staging.next(inode, number),
+        )
+        if stored is None or staged is None:
+            return staged if stored is None else stored
+        return min(stored, staged)
+
+    async def read_block(self, inode: InodeId, number: BlockNumber, length: int) -> Buffer:
+        return await self._content.read(
+            inode, number * self.block_size, length, lane=Lane.READAHEAD
+        )
 
     def hash(self, content: Buffer) -> SegmentHash:
         return segment_hash(self._hash_key, content)

@@ -142,6 +142,13 @@ class BlockTable:
         self._segments.release(dropped)
         return len(dropped)
 
+    def next(self, inode: InodeId, first: BlockNumber) -> BlockNumber | None:
+        """The lowest block number from ``first`` on that has a row."""
+        number = self._database.value(
+            "SELECT min(number) FROM blocks WHERE inode = ? AND number >= ?", (inode, first)
+        )
+        return None if number is None else BlockNumber(number)
+
     def last(self, inode: InodeId) -> BlockNumber | None:
         """The highest block number that has a row."""
         number = self._database.value("SELECT max(number) FROM blocks WHERE inode = ?", (inode,))

@@ -249,6 +249,13 @@ class StagingTable:
         row = self._database.row(f"{_SELECT} WHERE inode = ? AND block = ?", (inode, block))
         return None if row is None else _staged(row)
 
+    def next(self, inode: InodeId, first: BlockNumber) -> BlockNumber | None:
+        """The lowest staged block of a file from ``first`` on."""
+        number = self._database.value(
+            "SELECT min(block) FROM local_staging WHERE inode = ? AND block >= ?", (inode, first)
+        )
+        return None if number is None else BlockNumber(number)
+
     def of_inode(
         self,
         inode: InodeId,

@@ -14,6 +14,7 @@ It does not know where progress is shown, nor when what it placed is on the serv
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,8 +24,8 @@ import trio
 
 from usenetfs.errors import PosixError
 from usenetfs.transfer.exclude import Exclude
+from usenetfs.transfer.folders import Folder
 from usenetfs.transfer.import_file import FileSender
-from usenetfs.transfer.import_links import LinkGroup, Links
 from usenetfs.transfer.import_plan import Step, decide
 from usenetfs.transfer.import_target import (
     Attributes,
@@ -33,6 +34,7 @@ from usenetfs.transfer.import_target import (
     NewNode,
     kind_of,
 )
+from usenetfs.transfer.links import LinkGroup, Links
 from usenetfs.transfer.local_files import (
     Content,
     Entry,
@@ -77,18 +79,15 @@ class ImportRoot:
     name: bytes
 
 
-@dataclass(slots=True, eq=False)
-class Folder:
-    """A directory whose entries are on their way; its attributes are set when all are done.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A directory in the filesystem, and what it is to be like once all is in it.
 
-    ``inode`` None: it would be made, were this no dry run.
+    ``inode`` None: it would be made, were this no dry run. ``attributes`` None: as it is.
     """
 
     inode: InodeId | None
-    path: bytes
-    attributes: Attributes | None
-    above: Folder | None
-    pending: int = 1
+    attributes: Attributes | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -97,8 +96,8 @@ class Item:
 
     entry: Entry
     name: bytes
-    folder: Folder
-    group: LinkGroup[Item] | None = None
+    folder: Folder[Place]
+    group: LinkGroup[Item, InodeId] | None = None
 
 
 class TreeImport:
@@ -108,7 +107,7 @@ class TreeImport:
         self._target = target
         self._tally = tally
         self._options = options
-        self._links: Links[Item] = Links()
+        self._links: Links[Item, InodeId] = Links()
         self._sender = FileSender(target, tally, options.staging_limit)
 
     async def run(self, roots: Sequence[ImportRoot]) -> None:
@@ -129,24 +128,24 @@ class TreeImport:
         except SourceError as error:
             self._tally.fail(root.path, str(error), counted=False)
             return
-        above = Folder(root.parent, b"", None, None)
+        above = Folder(Place(root.parent), b"")
         entry = Entry(root.path, root.name, status)
         if not stat.S_ISDIR(status.st_mode):
             if root.name:
-                await self._dispatch([Item(entry, root.name, self._hold(above))], send)
+                await self._dispatch([Item(entry, root.name, above.hold())], send)
             else:
                 self._tally.fail(root.path, "it is not a directory", counted=False)
             return
         if root.name:
             folder = await self._enter(Item(entry, root.name, above))
         else:
-            folder = Folder(root.parent, b"", await self._attributes_of(entry), None)
+            folder = Folder(Place(root.parent, await self._attributes_of(entry)), b"")
         if folder is not None:
             await self._walk(root.path, folder, send)
-            await self._release(folder)
+            folder.release(self._close)
 
     async def _walk(
-        self, path: bytes, folder: Folder, send: trio.MemorySendChannel[list[Item]]
+        self, path: bytes, folder: Folder[Place], send: trio.MemorySendChannel[list[Item]]
     ) -> None:
         try:
             listing = await trio.to_thread.run_sync(Listing, path, folder.path)
@@ -157,7 +156,7 @@ class TreeImport:
             while batch := await self._next_batch(listing, folder, path):
                 kept = [entry for entry in batch if not self._left_out(entry)]
                 items = [
-                    Item(entry, entry.name, self._hold(folder))
+                    Item(entry, entry.name, folder.hold())
                     for entry in kept
                     if not entry.is_directory
                 ]
@@ -167,9 +166,11 @@ class TreeImport:
                         inner = await self._enter(Item(entry, entry.name, folder))
                         if inner is not None:
                             await self._walk(entry.path, inner, send)
-                            await self._release(inner)
+                            inner.release(self._close)
 
-    async def _next_batch(self, listing: Listing, folder: Folder, path: bytes) -> list[Entry]:
+    async def _next_batch(
+        self, listing: Listing, folder: Folder[Place], path: bytes
+    ) -> list[Entry]:
         try:
             return await trio.to_thread.run_sync(listing.batch, LISTING)
         except SourceError as error:
@@ -202,26 +203,25 @@ class TreeImport:
 
     def _must_wait(self, item: Item) -> bool:
         """Whether another name of the same file is being sent: then this one is linked later."""
-        group = item.group = self._links.meet(item.entry.status)
+        group = item.group = self._meet(item.entry.status)
         if group is None:
             return False
         if group.sending:
             group.waiting.append(item)
             return True
-        group.sending = group.inode is None
+        group.sending = group.placed is None
         return False
+
+    def _meet(self, status: os.stat_result) -> LinkGroup[Item, InodeId] | None:
+        return self._links.meet((status.st_dev, status.st_ino), status.st_nlink)
 
     # --- folders ---------------------------------------------------------------------------------
 
-    def _hold(self, folder: Folder) -> Folder:
-        folder.pending += 1
-        return folder
-
-    async def _enter(self, item: Item) -> Folder | None:
+    async def _enter(self, item: Item) -> Folder[Place] | None:
         """The directory in the filesystem that a local one becomes; None when there can be none."""
         attributes = await self._attributes_of(item.entry)
         path = item.entry.relative
-        parent = item.folder.inode
+        parent = item.folder.place.inode
         try:
             there = None if parent is None else self._target.lookup(parent, item.name)
             step = decide(item.entry.status, there)
@@ -237,7 +237,7 @@ class TreeImport:
         except PosixError as error:
             self._tally.fail(path, str(error), counted=False)
             return None
-        return Folder(inode, path, attributes, self._hold(item.folder))
+        return Folder(Place(inode, attributes), path, item.folder.hold())
 
     async def _attributes_of(self, entry: Entry) -> Attributes:
         try:
@@ -247,23 +247,13 @@ class TreeImport:
             xattrs = {}
         return Attributes.of(entry.status, xattrs)
 
-    async def _release(self, folder: Folder | None) -> None:
-        """One thing of a folder is done; with the last one, the folder is."""
-        while folder is not None:
-            folder.pending -= 1
-            if folder.pending:
-                break
-            self._close(folder)
-            folder = folder.above
-        await trio.lowlevel.checkpoint()
-
-    def _close(self, folder: Folder) -> None:
-        if folder.inode is None or folder.attributes is None or self._options.dry_run:
+    def _close(self, folder: Folder[Place]) -> None:
+        inode, attributes = folder.place.inode, folder.place.attributes
+        if inode is None or attributes is None or self._options.dry_run:
             return
         try:
-            row = self._target.inode(folder.inode)
-            if not folder.attributes.same(row, self._target.xattrs(folder.inode)):
-                self._target.set_attributes(folder.inode, folder.attributes)
+            if not attributes.same(self._target.inode(inode), self._target.xattrs(inode)):
+                self._target.set_attributes(inode, attributes)
         except PosixError as error:
             self._tally.warn(folder.path, f"its attributes: {error}")
 
@@ -291,7 +281,7 @@ class TreeImport:
             todo = None
             if group is None:
                 return
-            group.inode, group.sending = inode, False
+            group.placed, group.sending = inode, False
             if inode is None and group.waiting and not self._options.dry_run:
                 todo = group.waiting.pop(0)
                 group.sending = True
@@ -310,12 +300,12 @@ class TreeImport:
             return None
         finally:
             self._tally.current.pop(entry.relative, None)
-            await self._release(folder)
+            folder.release(self._close)
 
     async def _placed(self, item: Item) -> InodeId | None:
-        entry, parent, path = item.entry, item.folder.inode, item.entry.relative
-        if item.group is not None and item.group.inode is not None:
-            return await self._link(item, item.group.inode)
+        entry, parent, path = item.entry, item.folder.place.inode, item.entry.relative
+        if item.group is not None and item.group.placed is not None:
+            return await self._link(item, item.group.placed)
         link = None
         if stat.S_ISLNK(entry.status.st_mode):
             link = await trio.to_thread.run_sync(read_link, entry.path)
@@ -350,7 +340,7 @@ class TreeImport:
         return inode
 
     async def _link(self, item: Item, inode: InodeId) -> InodeId:
-        parent, path = item.folder.inode, item.entry.relative
+        parent, path = item.folder.place.inode, item.entry.relative
         self._tally.bytes_done += item.entry.size
         if self._options.dry_run or parent is None:
             self._tally.finished(path, "would link")
@@ -381,13 +371,13 @@ class TreeImport:
         for item in items:
             step = await self._decide_small(item)
             if step is None:
-                await self._release(item.folder)
+                item.folder.release(self._close)
             else:
                 wanted.append((item, step))
         results = await trio.to_thread.run_sync(_read_all, wanted, self._target.block_size)
         new: list[tuple[Item, NewFile]] = []
         for (item, step), result in zip(wanted, results, strict=True):
-            parent = item.folder.inode
+            parent = item.folder.place.inode
             if isinstance(result, SourceError):
                 self._tally.fail(item.entry.relative, str(result))
             elif parent is not None:
@@ -404,11 +394,11 @@ class TreeImport:
                 self._tally.bytes_done += len(file.data)
                 self._tally.finished(item.entry.relative, "sent")
         for item, _ in wanted:
-            await self._release(item.folder)
+            item.folder.release(self._close)
 
     async def _decide_small(self, item: Item) -> Step | None:
         """SEND or SAME; None when that is all there is to it."""
-        entry, parent, path = item.entry, item.folder.inode, item.entry.relative
+        entry, parent, path = item.entry, item.folder.place.inode, item.entry.relative
         try:
             there = None if parent is None else self._target.lookup(parent, item.name)
             step = decide(entry.status, there, checksum=self._options.checksum)
@@ -429,7 +419,7 @@ class TreeImport:
     async def _keep_small(self, item: Item, attributes: Attributes) -> None:
         path = item.entry.relative
         try:
-            there = self._target.lookup(item.folder.inode or InodeId(0), item.name)
+            there = self._target.lookup(item.folder.place.inode or InodeId(0), item.name)
             if there is not None:
                 await self._keep(path, there.id, attributes)
         except PosixError as error:

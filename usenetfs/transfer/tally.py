@@ -61,11 +61,23 @@ class Tally:
         if self.listing:
             self.emit({"event": "file", "path": shown(path), "action": "unchanged"})
 
-    def fail(self, path: bytes, reason: str, *, counted: bool = True, **more: Any) -> None:
+    def fail(self, path: bytes, reason: str, *, counted: bool = True) -> None:
         """One thing could not be transferred. ``counted``: whether it is among those found."""
         self.failed += 1
         self.done += counted
-        self.emit({"event": "failed", "path": shown(path), "reason": reason, **more})
+        self.emit({"event": "failed", "path": shown(path), "reason": reason})
+
+    def lose(self, path: bytes, offset: int, length: int, reason: str) -> None:
+        """A part of a file could not be had; :meth:`fail` follows for the file."""
+        self.emit(
+            {
+                "event": "lost",
+                "path": shown(path),
+                "offset": offset,
+                "length": length,
+                "reason": reason,
+            }
+        )
 
     def warn(self, path: bytes, reason: str) -> None:
         """Something about a file that was transferred could not be kept."""

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from usenetfs.cli.context import Common
 from usenetfs.cli.places import parse_place
 from usenetfs.cli.transfer_view import TransferView
-from usenetfs.config.directories import FilesystemPaths
-from usenetfs.control.client import ControlClient
+from usenetfs.cli.transfers import transfer
 from usenetfs.control.model import UploadRequest
-from usenetfs.errors import NotMountedError, UsageError
-
-if TYPE_CHECKING:
-    from usenetfs.daemon.facade import Facade
-    from usenetfs.daemon.parts import Parts
-    from usenetfs.options import DaemonOptions
+from usenetfs.errors import UsageError
 
 
 def run(
@@ -44,31 +37,9 @@ def run(
         wait=wait,
         listing=common.verbosity > 0,
     )
-    client = ControlClient(paths.control_socket, name=paths.name)
-    with TransferView("uploading", "uploaded", as_json=as_json) as view:
-        try:
-            for event in client.events("/v1/upload", request):
-                view.show(event)
-        except NotMountedError:
-            _here(common, paths, request, view)
-    view.finish()
-
-
-def _here(
-    common: Common, paths: FilesystemPaths, request: UploadRequest, view: TransferView
-) -> None:
-    from usenetfs.cli.without_mount import run_without_mount
-
-    async def work(options: DaemonOptions, parts: Parts, facade: Facade) -> None:
-        from usenetfs.daemon.uploads import prepare_upload
-
-        job = await prepare_upload(parts, options.settings, request, facade.sync)
-        try:
-            await job(view.show)
-        finally:
-            parts.files.save()
-
-    run_without_mount(common, paths, work, purpose="an upload")
+    transfer(
+        common, paths, "/v1/upload", request, TransferView("uploading", "uploaded", as_json=as_json)
+    )
 
 
 def _absolute(source: str) -> str:

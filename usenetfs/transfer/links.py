@@ -1,4 +1,4 @@
-"""Hard links of an import: of each group of names the first is sent, the others are linked to it.
+"""Hard links of a transfer: of each file's names the first is sent, the others are linked to it.
 
 Pure bookkeeping over a group's three states: nobody knows yet (the first is being sent, and others
 wait), sent (further ones are linked at once), failed (the next one is sent instead). A group is
@@ -7,41 +7,40 @@ forgotten when all of its names were met, so what is kept is bounded by the link
 
 from __future__ import annotations
 
-import os
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from usenetfs.types import InodeId
-
 T = TypeVar("T")
+P = TypeVar("P")
 
 
 @dataclass(slots=True)
-class LinkGroup(Generic[T]):
-    """The names of one local file."""
+class LinkGroup(Generic[T, P]):
+    """The names of one file."""
 
     left: int
     """Names not met yet."""
-    inode: InodeId | None = None
+    placed: P | None = None
+    """Where the first of them was put."""
     sending: bool = False
     waiting: list[T] = field(default_factory=list)
 
 
-class Links(Generic[T]):
-    """Groups by the local file's identity."""
+class Links(Generic[T, P]):
+    """Groups by what identifies a file where it comes from."""
 
     def __init__(self) -> None:
-        self._groups: dict[tuple[int, int], LinkGroup[T]] = {}
+        self._groups: dict[Hashable, LinkGroup[T, P]] = {}
 
     def __len__(self) -> int:
         return len(self._groups)
 
-    def meet(self, status: os.stat_result) -> LinkGroup[T] | None:
-        """The group of a name just met; None for a file with one name."""
-        if status.st_nlink < 2:
+    def meet(self, key: Hashable, names: int) -> LinkGroup[T, P] | None:
+        """The group of a file just met, which has so many names; None if it is but one."""
+        if names < 2:
             return None
-        key = status.st_dev, status.st_ino
-        group = self._groups.setdefault(key, LinkGroup(status.st_nlink))
+        group = self._groups.setdefault(key, LinkGroup(names))
         group.left -= 1
         if group.left <= 0:
             del self._groups[key]
