@@ -183,7 +183,7 @@ def test_another_passphrase(user: User) -> None:
     new = user.home / "new"
     new.write_text("quite another passphrase\n")
     new.chmod(0o600)
-    done = user.run("key", "change-passphrase", "photos", "--new-passphrase-file", new)
+    done = user.run("key", "change-passphrase", "photos", "--offline", "--new-passphrase-file", new)
     assert done.exit_code == 0, done.stderr
     assert user.run("key", "show-recovery", "photos").exit_code == 13
     master = unlock(paths.key_file.read_bytes(), "quite another passphrase")
@@ -199,7 +199,7 @@ def test_a_vault_of_several_filesystems_keeps_its_passphrase(user: User) -> None
     vault.save()
     new = user.home / "new"
     new.write_text("quite another passphrase\n")
-    done = user.run("key", "change-passphrase", "photos", "--new-passphrase-file", new)
+    done = user.run("key", "change-passphrase", "photos", "--offline", "--new-passphrase-file", new)
     assert (done.exit_code, "keeps its passphrase" in done.stderr) == (0, True)
     assert "can be read by others" in done.stderr
     assert Vault.open(vault.path, PASSPHRASE).names() == []

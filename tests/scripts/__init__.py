@@ -1,1 +1,1 @@
-"""Tests of the benchmarks' own logic; nothing here is timed."""
+"""Tests of what stands beside the package."""

@@ -63,7 +63,7 @@ def record(stored: int) -> Record:
         number=5,
         writer=bytes(range(8)),
         epoch=2,
-        schema=1,
+        schema=2,
         time=1_790_000_000,
         previous=bytes(range(32)),
         base=3,

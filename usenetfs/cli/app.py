@@ -204,6 +204,57 @@ def sync(ctx: typer.Context, name: AnyName = None, json: Json = False) -> None:
     run(ctx.obj, name, as_json=json)
 
 
+@app.command(rich_help_panel=FILESYSTEMS)
+def recover(
+    ctx: typer.Context,
+    name: Name,
+    recovery_key: Annotated[
+        bool,
+        typer.Option(
+            "--recovery-key",
+            help="Ask for the recovery key; the passphrase asked for is a new one.",
+        ),
+    ] = False,
+    recovery_key_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Read the recovery key from here (- is standard input)."),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask; what is here is moved aside.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Get a filesystem back from the servers, and take it over.
+
+    With the passphrase alone, or with the recovery key. Example: usenetfs recover photos
+    """
+    from usenetfs.cli.commands.recover import run
+
+    run(
+        ctx.obj,
+        name,
+        recovery_key=recovery_key,
+        recovery_key_file=recovery_key_file,
+        yes=yes,
+        as_json=json,
+    )
+
+
+@app.command(rich_help_panel=FILESYSTEMS)
+def checkpoints(
+    ctx: typer.Context,
+    name: Name,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=0, help="How many, the newest; 0 for all.")
+    ] = 20,
+    json: Json = False,
+) -> None:
+    """List the points in time that are on the servers: mount --at takes any of them."""
+    from usenetfs.cli.commands.checkpoints import run
+
+    run(ctx.obj, name, count=count, as_json=json)
+
+
 # --- files ---------------------------------------------------------------------------------------
 
 
@@ -338,11 +389,17 @@ def key_change_passphrase(
         Path | None,
         typer.Option(metavar="FILE", help="Read the new passphrase from here."),
     ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Only here; the servers keep the old one.")
+    ] = False,
 ) -> None:
-    """Choose another passphrase; the recovery key stays the same."""
+    """Choose another passphrase; the recovery key stays the same.
+
+    What was posted under the old one stays readable with it: see docs/threat-model.md.
+    """
     from usenetfs.cli.commands.key import change_passphrase
 
-    change_passphrase(ctx.obj, name, new_passphrase_file=new_passphrase_file)
+    change_passphrase(ctx.obj, name, new_passphrase_file=new_passphrase_file, offline=offline)
 
 
 app.add_typer(cache_app, name="cache", rich_help_panel=CARE)

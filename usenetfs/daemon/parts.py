@@ -77,7 +77,7 @@ async def open_parts(options: DaemonOptions) -> AsyncIterator[Parts]:
     keys = KeySet.from_master(options.master_key, options.filesystem_id)
     settings = options.settings
     errors = RecentErrors()
-    retries = _retries(settings)
+    retries = make_retries(settings)
     providers = ProviderSet(
         server_settings(settings, options.passwords), redial=retries.policy_of("connect")
     )
@@ -127,7 +127,7 @@ def _wire(
         providers,
         keys=keys,
         filesystem_id=options.filesystem_id,
-        groups=_newsgroups(settings),
+        groups=newsgroup_choice(settings),
         new_attempt=index.new_attempt,
         retries=retries,
         report=errors.report,
@@ -193,7 +193,7 @@ def _wire(
     )
 
 
-def _newsgroups(settings: Settings) -> NewsgroupChoice:
+def newsgroup_choice(settings: Settings) -> NewsgroupChoice:
     if not settings.posting.groups:
         raise ConfigurationError(
             "no newsgroup to post to is configured",
@@ -211,7 +211,7 @@ def _newsgroups(settings: Settings) -> NewsgroupChoice:
     return NewsgroupChoice(settings.posting.groups, rules)
 
 
-def _retries(settings: Settings) -> RetryManager:
+def make_retries(settings: Settings) -> RetryManager:
     """Policies by kind. Where nothing else is configured, data that is only here is posted for
     ever, and a fetch ends by the patience of who reads."""
     network = settings.network

@@ -225,3 +225,13 @@ def _make_durable(path: Path) -> None:
     except OSError as error:
         raise translate_os_error(error, f"{path} cannot be synced: {error.strerror}") from error
     sync_directory(path.parent)
+
+
+def set_epoch(path: Path, epoch: int) -> None:
+    """Write another epoch into an index that nobody has open: who opens it next is a new writer."""
+    database = Database(path)
+    try:
+        with database.transaction():
+            database.write("UPDATE meta SET value = ? WHERE key = 'epoch'", (epoch,))
+    finally:
+        database.close()

@@ -83,7 +83,7 @@ def create(
     key_file = create_key_file(
         master, chosen, filesystem_id=filesystem_id, name=paths.name, cost=cost or DEFAULT_COST
     )
-    with _new_directory(paths.data) as directory:
+    with new_directory(paths.data) as directory:
         making = FilesystemPaths(paths.name, directory, paths.cache)
         replace_file(making.key_file, key_file)
         Index.create(
@@ -113,7 +113,7 @@ def _block_size(text: str) -> int:
 
 
 @contextlib.contextmanager
-def _new_directory(path: Path) -> Iterator[Path]:
+def new_directory(path: Path) -> Iterator[Path]:
     """A directory that becomes ``path`` when the block ends well, and vanishes when not."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

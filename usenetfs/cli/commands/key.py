@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from usenetfs.cli import passphrase
@@ -20,21 +21,64 @@ def show_recovery(common: Common, name: str) -> None:
     say(format_recovery_key(unlocked.master_key))
 
 
-def change_passphrase(common: Common, name: str, *, new_passphrase_file: Path | None) -> None:
-    """Wrap the master key in another passphrase; the vault follows where it had the same one."""
+def change_passphrase(
+    common: Common, name: str, *, new_passphrase_file: Path | None, offline: bool
+) -> None:
+    """Wrap the master key in another passphrase, here and in a new key record on the servers.
+
+    The vault follows where it had the same passphrase. The record is posted first: a passphrase
+    that opens only what is here would be missed on the next machine.
+    """
     from usenetfs.article.key_file import change_passphrase as changed
-    from usenetfs.config.vault import Vault, replace_file
+    from usenetfs.cli.unlock import vault_passwords
+    from usenetfs.config.vault import replace_file
 
     paths = common.directories.existing(name)
     content = read_key_file(paths)
-    old = passphrase.obtain(common, prompt=f"Present passphrase for {name}").filesystem
-    unlock_filesystem(paths, passphrase.Passphrases(old, old))  # before the new one is asked for
+    passphrases = passphrase.obtain(common, prompt=f"Present passphrase for {name}")
+    old = passphrases.filesystem
+    unlocked = unlock_filesystem(paths, passphrases)  # before the new one is asked for
     new = passphrase.checked_new(
         passphrase.read_file(new_passphrase_file)
         if new_passphrase_file is not None
         else passphrase.ask_twice(f"New passphrase for {name}")
     )
     key_file = changed(content, old, new)
+    if not offline:
+        passwords = vault_passwords(common, passphrases)
+        _publish(common, key_file, unlocked.master_key, name, [new, old], passwords)
+    _change_vault(common, name, old, new)
+    replace_file(paths.key_file, key_file)
+    note(f"The passphrase of {name} was changed. The recovery key is the same as before.")
+    if offline:
+        note("On the servers the old one counts until this is done again without --offline.")
+        return
+    note("The record of the old passphrase stays on the servers where it was posted: who knows")
+    note("the old one can still read everything. If it is known to somebody else, move the data")
+    note("to a new filesystem.")
+
+
+def _publish(
+    common: Common,
+    key_file: bytes,
+    master: bytes,
+    name: str,
+    passphrases: list[str],
+    passwords: Mapping[str, str],
+) -> None:
+    from usenetfs.daemon.key_records import publish_key_file
+    from usenetfs.daemon.recovery import Servers, with_servers
+
+    async def work(servers: Servers) -> None:
+        await publish_key_file(servers, key_file, master, name=name, passphrases=passphrases)
+
+    with_servers(common.settings, passwords, work)
+
+
+def _change_vault(common: Common, name: str, old: str, new: str) -> None:
+    """Where the vault had the same passphrase and no other filesystem uses it, it follows."""
+    from usenetfs.config.vault import Vault
+
     vault_path = common.directories.vault
     if vault_path.exists() and common.directories.names() == [name]:
         try:
@@ -47,5 +91,3 @@ def change_passphrase(common: Common, name: str, *, new_passphrase_file: Path | 
             note("The passphrase of the vault was changed as well.")
     elif vault_path.exists():
         note("usenetfs: the vault keeps its passphrase: other filesystems use it, too")
-    replace_file(paths.key_file, key_file)
-    note(f"The passphrase of {name} was changed. The recovery key is the same as before.")

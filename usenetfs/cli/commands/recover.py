@@ -1,0 +1,351 @@
+"""``usenetfs recover``: a filesystem on a new machine, from the servers alone.
+
+Everything is built beside the place it belongs to and moved there when it is complete; what was
+there before is moved aside, never deleted. Then the filesystem is taken over: a checkpoint of a new
+epoch, after which the machine that wrote before turns read-only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from usenetfs import lock
+from usenetfs.cli import passphrase
+from usenetfs.cli.commands.init import new_directory
+from usenetfs.cli.context import Common
+from usenetfs.cli.output import note, say_json
+from usenetfs.cli.passphrase import Passphrases
+from usenetfs.cli.progress import Line
+from usenetfs.cli.states import describe_record
+from usenetfs.config.directories import FilesystemPaths
+from usenetfs.config.units import human_size
+from usenetfs.config.vault import replace_file
+from usenetfs.errors import (
+    ConfigurationError,
+    RecoveryKeyError,
+    UsageError,
+    UsenetfsError,
+    WrongPassphraseError,
+)
+from usenetfs.options import DaemonOptions
+
+if TYPE_CHECKING:
+    from usenetfs.article.keys import KeySet
+    from usenetfs.checkpoint.record import Record
+    from usenetfs.checkpoint.replay import Progress
+    from usenetfs.daemon.recovery import FoundState, Servers
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What a record and a secret gave. ``fresh``: the key file is new and not on servers yet."""
+
+    filesystem_id: bytes
+    master: bytes = field(repr=False)
+    key_file: bytes = field(repr=False)
+    fresh: bool
+
+
+def run(
+    common: Common,
+    name: str,
+    *,
+    recovery_key: bool,
+    recovery_key_file: Path | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Recover ``name`` and take it over."""
+    from usenetfs.cli.unlock import vault_passwords
+    from usenetfs.daemon.recovery import with_servers
+
+    if not common.settings.servers:
+        raise ConfigurationError(
+            "no server is configured", hint="add one with: usenetfs server add NAME --host HOST"
+        )
+    paths = common.directories.filesystem(name)
+    typed = _recovery_key(recovery_key_file) if recovery_key or recovery_key_file else None
+    if typed is None:
+        passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}")
+    else:
+        chosen = passphrase.obtain_new(common, prompt=f"New passphrase for {name}")
+        passphrases = passphrase.with_vault(common, chosen)
+    passwords = vault_passwords(common, passphrases)
+    recovery = Recovery(common, paths, passphrases, typed, yes=yes)
+    with _locked(paths):
+        record = with_servers(common.settings, passwords, recovery.run)
+    number = _take_over(common, paths, recovery, passwords)
+    if as_json:
+        say_json(
+            {
+                "name": name,
+                "checkpoint": record.number,
+                "time": record.time,
+                "files": record.counters.files,
+                "directories": record.counters.directories,
+                "bytes": record.counters.bytes,
+                "newest": recovery.newest,
+                "lost": recovery.losses,
+                "taken_over_at": number,
+            }
+        )
+        return
+    note(f'"{name}" is here again, as it was at checkpoint {record.number}, and taken over.')
+    note(f"Next: usenetfs mount {name} MOUNTPOINT")
+
+
+def _recovery_key(file: Path | None) -> str:
+    if file is not None:
+        return passphrase.read_file(file)
+    return passphrase.ask("Recovery key")
+
+
+@contextlib.contextmanager
+def _locked(paths: FilesystemPaths) -> Iterator[None]:
+    """Nobody uses what is here already, while it is replaced."""
+    if not paths.data.is_dir():
+        yield
+        return
+    with lock.exclusive(paths.lock, name=paths.name, purpose="being recovered"):
+        yield
+
+
+class Recovery:
+    """One run: find, ask, build, put into place."""
+
+    def __init__(
+        self,
+        common: Common,
+        paths: FilesystemPaths,
+        passphrases: Passphrases,
+        recovery_key: str | None,
+        *,
+        yes: bool,
+    ) -> None:
+        self._common = common
+        self._paths = paths
+        self._passphrases = passphrases
+        self._recovery_key = recovery_key
+        self._yes = yes
+        self.keys: Keys | None = None
+        self.newest = -1
+        self.losses: list[str] = []
+
+    async def run(self, servers: Servers) -> Record:
+        """The record of the state that is in place when this returns."""
+        from usenetfs.article.keys import KeySet
+        from usenetfs.daemon.recovery import find_state
+
+        self.keys = keys = await self._find_keys(servers)
+        key_set = KeySet.from_master(keys.master, keys.filesystem_id)
+        found = await find_state(servers, key_set, keys.filesystem_id)
+        self.newest = found.newest
+        for line in describe_found(self._paths.name, found):
+            note(line)
+        await self._ask(replacing=self._paths.exists())
+        aside: Path | None = None
+        try:
+            with new_directory(self._paths.data) as directory:
+                making = FilesystemPaths(self._paths.name, directory, self._paths.cache)
+                record = await self._build(found, making, keys, key_set)
+                aside = move_aside(self._paths)
+        except BaseException:
+            if aside is not None and not self._paths.data.exists():
+                aside.rename(self._paths.data)
+            raise
+        if aside is not None:
+            note(f"What was here before is in {aside}.")
+        if keys.fresh:
+            await self._publish_keys(servers, keys)
+        return record
+
+    async def _build(
+        self, found: FoundState, making: FilesystemPaths, keys: Keys, key_set: KeySet
+    ) -> Record:
+        """Everything that belongs into the data directory, in ``making``."""
+        from usenetfs.daemon.recovery import build_index, prepare_takeover
+
+        with Line() as progress:
+            record = await build_index(
+                found, making.index, writable=True, report=_shown_on(progress)
+            )
+        self.losses = found.reader.losses.lines()
+        if record.number != found.record.number:
+            note(f"That state is incomplete on the servers: {'; '.join(self.losses)}")
+            note("What can be had is older:")
+            for text in describe_record(record):
+                note(f"  {text}")
+            await self._ask(replacing=False)
+        replace_file(making.key_file, keys.key_file)
+        prepare_takeover(making.index, record, found.newest, directory_key=key_set.directory_key)
+        making.staging.mkdir(mode=0o700)
+        making.logs.mkdir(mode=0o700)
+        return record
+
+    # --- keys
+
+    async def _find_keys(self, servers: Servers) -> Keys:
+        from usenetfs.article.key_file import create_key_file, read_info, unlock
+        from usenetfs.article.key_file import unlock_with_recovery_key as open_with
+        from usenetfs.article.recovery_key import parse_recovery_key
+        from usenetfs.daemon.recovery import find_by_master, find_by_passphrase
+
+        name = self._paths.name
+        if self._recovery_key is None:
+            secret = self._passphrases.filesystem
+            record = await find_by_passphrase(servers, name, secret)
+            info = read_info(record.key_file)
+            try:
+                master = await trio.to_thread.run_sync(unlock, record.key_file, secret)
+            except WrongPassphraseError:
+                raise WrongPassphraseError(
+                    f'the passphrase of "{name}" was changed since: this is an older one',
+                    hint="use the newer one, or: usenetfs recover --recovery-key",
+                ) from None
+            return Keys(info.filesystem_id, master, record.key_file, fresh=False)
+        record = await find_by_master(servers, parse_recovery_key(self._recovery_key))
+        info = read_info(record.key_file)
+        if info.name != name:
+            raise RecoveryKeyError(
+                f'this is the recovery key of "{info.name}"',
+                hint=f"usenetfs recover {info.name} --recovery-key",
+            )
+        master = open_with(record.key_file, self._recovery_key)
+        key_file = await trio.to_thread.run_sync(
+            lambda: create_key_file(
+                master,
+                self._passphrases.filesystem,
+                filesystem_id=info.filesystem_id,
+                name=name,
+            )
+        )
+        return Keys(info.filesystem_id, master, key_file, fresh=True)
+
+    async def _publish_keys(self, servers: Servers, keys: Keys) -> None:
+        """The new passphrase is to open the filesystem on the next machine as well."""
+        from usenetfs.daemon.key_records import publish_key_file
+
+        try:
+            await publish_key_file(
+                servers,
+                keys.key_file,
+                keys.master,
+                name=self._paths.name,
+                passphrases=[self._passphrases.filesystem],
+            )
+        except UsenetfsError as error:
+            note(f"usenetfs: warning: the new passphrase is known here only: {error.message}")
+            note(f"hint: try again with: usenetfs key change-passphrase {self._paths.name}")
+
+    # --- questions
+
+    async def _ask(self, *, replacing: bool) -> None:
+        if replacing:
+            note("")
+            note(f"On this machine there is a {self._paths.name} already, in {self._paths.data}.")
+            note("It is moved aside, with what it has not uploaded yet.")
+        if self._yes:
+            return
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "recovering takes the filesystem over, and there is no terminal to ask on",
+                hint="give --yes",
+            )
+        note("Whoever else has it mounted for writing turns read-only.")
+        answer = await trio.to_thread.run_sync(
+            input, "Recover it here? [y/N] ", abandon_on_cancel=True
+        )
+        if answer.strip().lower() not in {"y", "yes"}:
+            raise UsageError("not recovered", hint="nothing was changed")
+
+
+def describe_found(name: str, found: FoundState) -> list[str]:
+    """What there is, for the question."""
+    record = found.record
+    lines = [f'"{name}" is found:', *(f"  {line}" for line in describe_record(record))]
+    if found.newest != record.number:
+        lines.append(
+            f"  Checkpoint {found.newest} is there and cannot be read; this is the newest state "
+            "that can."
+        )
+        lines += [f"    {line}" for line in found.reader.losses.lines()[-5:]]
+    elif found.posted_after:
+        lines.append(
+            "  Data was posted after this checkpoint: a newer one was lost, or was never published."
+        )
+        lines.append("  What was written later is not in this state.")
+    return lines
+
+
+def _shown_on(line: Line) -> Callable[[Progress], None]:
+    def show(progress: Progress) -> None:
+        if progress.total:
+            done = f"{human_size(progress.done)} of {human_size(progress.total)}"
+            line.show(f"{progress.stage}: {done}")
+        else:
+            line.show(progress.stage)
+
+    return show
+
+
+def move_aside(paths: FilesystemPaths) -> Path | None:
+    """Make room at ``paths.data``; where that went, or None if nothing was there."""
+    if not paths.data.exists():
+        return None
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    aside = paths.data.with_name(f".{paths.name}.replaced-{stamp}-{secrets.token_hex(2)}")
+    paths.data.rename(aside)
+    return aside
+
+
+def _take_over(
+    common: Common, paths: FilesystemPaths, recovery: Recovery, passwords: Mapping[str, str]
+) -> int:
+    """Publish the first checkpoint of the new epoch; its number."""
+    from usenetfs import logs
+    from usenetfs.daemon.facade import Facade
+    from usenetfs.daemon.parts import Parts
+    from usenetfs.daemon.run import run_with_parts
+
+    keys = recovery.keys
+    assert keys is not None
+    numbers: list[int] = []
+
+    async def work(options: DaemonOptions, parts: Parts, facade: Facade) -> None:
+        del options
+        await facade.sync()
+        state = parts.index.chain.state()
+        numbers.append(-1 if state is None else state.number)
+
+    options = DaemonOptions(
+        name=paths.name,
+        paths=paths,
+        directories=common.directories,
+        settings=common.settings,
+        filesystem_id=keys.filesystem_id,
+        master_key=keys.master,
+        passwords=passwords,
+        mountpoint=None,
+        ready=lambda: None,
+        foreground=True,
+    )
+    with (
+        lock.exclusive(paths.lock, name=paths.name, purpose="being taken over"),
+        logs.running(
+            paths.logs,
+            common.settings.log,
+            verbosity=common.verbosity,
+            secrets=options.secrets,
+        ),
+    ):
+        run_with_parts(options, work)
+    return numbers[0]
