@@ -502,6 +502,27 @@ def config_show(
     show(ctx.obj, origin=origin, as_json=json)
 
 
+@config_app.command("set")
+def config_set(
+    ctx: typer.Context,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Such as upload.rate.")],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="Or none.")],
+    name: AnyName = None,
+    runtime: Annotated[
+        bool, typer.Option("--runtime", help="In the mounted filesystem, until it is unmounted.")
+    ] = False,
+) -> None:
+    """Change a limit of a mounted filesystem at once.
+
+    They are upload.rate, upload.connections, upload.quiet_hours and upload.quiet_rate.
+
+    Example: usenetfs config set --runtime upload.rate 5MB/s
+    """
+    from usenetfs.cli.commands.config import set_value
+
+    set_value(ctx.obj, key, value, name, runtime=runtime)
+
+
 @config_app.command("path")
 def config_path(ctx: typer.Context) -> None:
     """Show which configuration files are read, strongest first."""

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from usenetfs.config.units import human_duration, human_size
-from usenetfs.control.model import Amount, ServerReport, StatusReport
+from usenetfs.control.model import Amount, LimitsReport, ServerReport, StatusReport
 
 _STATE_STYLE: Final = {
     "mounted": "green",
@@ -72,6 +72,8 @@ def _facts(status: StatusReport, now: float) -> Iterator[tuple[str, str]]:
     yield "queues", ", ".join(busy) or "empty"
     left = "" if status.time_left is None else f", {human_duration(status.time_left)} left"
     yield "upload", _speed(status.upload.now, status.upload.average) + left
+    if (limits := limits_text(status.limits)) is not None:
+        yield "limits", limits
     yield "download", _speed(status.download.now, status.download.average)
     yield "cache", _cache(status)
     yield "checkpoint", _checkpoint(status, now)
@@ -88,6 +90,20 @@ def _of(capacity: int | None) -> str:
 
 def _speed(current: float, average: float) -> str:
     return f"{human_size(current)}/s now, {human_size(average)}/s on average"
+
+
+def limits_text(limits: LimitsReport) -> str | None:
+    """``at most 5.0 MB/s; 08:00-18:00: uploads rest``; None where nothing is limited."""
+    said = []
+    if limits.rate is not None:
+        said.append(f"at most {human_size(limits.rate)}/s" if limits.rate else "uploads rest")
+    if limits.connections is not None:
+        said.append(f"at most {limits.connections} posts at once")
+    if limits.quiet_hours is not None:
+        quiet = f"{human_size(limits.quiet_rate)}/s" if limits.quiet_rate else "uploads rest"
+        now = " (now)" if limits.rate_now != limits.rate else ""
+        said.append(f"{limits.quiet_hours}{now}: {quiet}")
+    return "; ".join(said) or None
 
 
 def _cache(status: StatusReport) -> str:

@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from usenetfs.config.units import format_duration, format_size, parse_duration, parse_size
+from usenetfs.transfer.limits import QuietHours
 
 MIB: Final = 1024**2
 GIB: Final = 1024**3
@@ -100,6 +101,21 @@ Size = Annotated[int, BeforeValidator(_size()), PlainSerializer(format_size, whe
 LargeSize = Annotated[
     int, BeforeValidator(_size(16 * MIB)), PlainSerializer(format_size, when_used="json")
 ]
+
+
+def _rate(value: object) -> object:
+    """``5 MB/s`` is ``5 MB`` a second."""
+    return parse_size(value.strip().removesuffix("/s") if isinstance(value, str) else value)
+
+
+def _quiet_hours(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return str(QuietHours.parse(value))
+
+
+Rate = Annotated[int, BeforeValidator(_rate), PlainSerializer(format_size, when_used="json")]
+"""Octets a second."""
 Timeout = Annotated[
     float,
     BeforeValidator(_duration(0.1, 3600)),
@@ -233,6 +249,12 @@ class UploadSection(Section):
     """Compression level; each codec has its own default and limits."""
     connections: Annotated[int, Field(ge=1, le=200)] | None = None
     """Posts at once; found by itself unless given, and never above the servers' sum."""
+    rate: Rate | None = None
+    """Octets a second that articles may take, such as ``5 MB/s``; no limit unless given."""
+    quiet_hours: Annotated[str, BeforeValidator(_quiet_hours)] | None = None
+    """Local time in which ``quiet_rate`` holds, such as ``08:00-18:00``; may go over midnight."""
+    quiet_rate: Rate = 0
+    """In quiet hours; 0 stops uploads for the time."""
     workers: Annotated[int, Field(ge=1, le=64)] | None = None
     """Threads that hash, compress and seal; min(8, processors) unless given."""
     check_delay: Delay = 0.5

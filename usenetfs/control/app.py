@@ -30,6 +30,7 @@ from usenetfs.control.model import (
     DownloadRequest,
     DropReport,
     ErrorReport,
+    LimitsReport,
     Message,
     StatusReport,
     SyncReport,
@@ -38,6 +39,7 @@ from usenetfs.control.model import (
     WarmReport,
 )
 from usenetfs.errors import (
+    ConfigurationError,
     FilesystemBusyError,
     LocalStorageError,
     MountError,
@@ -80,6 +82,10 @@ class DaemonFacade(Protocol):
     async def drop_cache(self, path: str | None = None) -> DropReport: ...
 
     async def warm_cache(self, path: str) -> WarmReport: ...
+
+    async def change_setting(self, key: str, value: str) -> LimitsReport:
+        """Change a setting for as long as the mount lasts. ConfigurationError."""
+        ...
 
     async def upload(self, request: UploadRequest) -> Job:
         """What imports files when it is run; errors that can be known before are raised here."""
@@ -129,12 +135,6 @@ def build_app(facade: DaemonFacade) -> Starlette:
         answer.background = BackgroundTask(facade.unmount_answered)
         return answer
 
-    async def upload(request: Request) -> ASGIApp:
-        return EventStream(await facade.upload(await _read(request, UploadRequest)))
-
-    async def download(request: Request) -> ASGIApp:
-        return EventStream(await facade.download(await _read(request, DownloadRequest)))
-
     return Starlette(
         routes=[
             Route("/v1/status", _guarded(status), methods=["GET"]),
@@ -143,11 +143,33 @@ def build_app(facade: DaemonFacade) -> Starlette:
             Route("/v1/sync", _guarded(sync), methods=["POST"]),
             Route("/v1/cache/warm", _guarded(warm_cache), methods=["POST"]),
             Route("/v1/cache/drop", _guarded(drop_cache), methods=["POST"]),
-            Route("/v1/upload", _guarded(upload), methods=["POST"]),
-            Route("/v1/download", _guarded(download), methods=["POST"]),
             Route("/v1/unmount", _guarded(unmount), methods=["POST"]),
+            *_work_routes(facade),
         ],
     )
+
+
+def _work_routes(facade: DaemonFacade) -> list[Route]:
+    """What the daemon does for others, and how."""
+
+    async def upload(request: Request) -> ASGIApp:
+        return EventStream(await facade.upload(await _read(request, UploadRequest)))
+
+    async def download(request: Request) -> ASGIApp:
+        return EventStream(await facade.download(await _read(request, DownloadRequest)))
+
+    async def change_setting(request: Request) -> Response:
+        body = await _body(request)
+        key, value = body.get("key"), body.get("value")
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise UsageError("key and value must be text")
+        return _answer(await facade.change_setting(key, value))
+
+    return [
+        Route("/v1/upload", _guarded(upload), methods=["POST"]),
+        Route("/v1/download", _guarded(download), methods=["POST"]),
+        Route("/v1/settings", _guarded(change_setting), methods=["POST"]),
+    ]
 
 
 async def serve_control(
@@ -267,6 +289,7 @@ def _answer(message: Message) -> Response:
 _STATUS: Final[tuple[tuple[type[UsenetfsError], int], ...]] = (
     (UsageError, 400),
     (PathNotFoundError, 404),
+    (ConfigurationError, 400),
     (MountError, 409),
     (FilesystemBusyError, 409),
     (NetworkError, 503),

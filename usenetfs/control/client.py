@@ -20,6 +20,7 @@ from usenetfs.control.model import (
     CacheReport,
     DropReport,
     ErrorReport,
+    LimitsReport,
     Message,
     StatusReport,
     SyncReport,
@@ -66,6 +67,11 @@ class ControlClient:
         """Wait until what is missing of ``path`` is in the cache, as long as it takes."""
         body = {"path": path}
         return self._read(WarmReport, self._call("POST", "/v1/cache/warm", body, timeout=None))
+
+    def change_setting(self, key: str, value: str) -> LimitsReport:
+        """Change a setting for as long as the mount lasts; the limits that hold then."""
+        answer = self._call("POST", "/v1/settings", {"key": key, "value": value})
+        return self._read(LimitsReport, answer)
 
     def sync(self, *, timeout: float | None = None) -> SyncReport:
         """Wait until all that was written is safe. ``timeout`` None waits as long as it takes."""

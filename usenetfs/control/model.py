@@ -134,6 +134,20 @@ class CheckpointReport(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class LimitsReport(Message):
+    """How fast uploads may go. Rates in octets a second; None: no limit."""
+
+    rate: int | None = None
+    quiet_hours: str | None = None
+    quiet_rate: int = 0
+    """In quiet hours; 0: uploads rest."""
+    connections: int | None = None
+    """Posts at once, at most; None: found from the speed."""
+    rate_now: int | None = None
+    """What holds at this time of day."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecentError(Message):
     """Something that went wrong lately, with what to do about it."""
 
@@ -167,6 +181,7 @@ class StatusReport(Message):
     queues: tuple[QueueReport, ...] = ()
     upload: SpeedReport = field(default_factory=SpeedReport)
     download: SpeedReport = field(default_factory=SpeedReport)
+    limits: LimitsReport = field(default_factory=LimitsReport)
     time_left: float | None = None
     """Seconds until everything staged is seen, at the present speed; None when unknown."""
     servers: tuple[ServerReport, ...] = ()

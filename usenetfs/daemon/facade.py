@@ -18,6 +18,7 @@ from usenetfs.control.model import (
     DownloadRequest,
     DropReport,
     DurabilityReport,
+    LimitsReport,
     QueueReport,
     RetryReport,
     ServerReport,
@@ -30,6 +31,7 @@ from usenetfs.control.model import (
 from usenetfs.daemon.downloads import prepare_download
 from usenetfs.daemon.metrics import render_metrics
 from usenetfs.daemon.parts import Parts
+from usenetfs.daemon.runtime_settings import RuntimeSettings
 from usenetfs.daemon.speed import SpeedMeter
 from usenetfs.daemon.uploads import prepare_upload
 from usenetfs.errors import FilesystemBusyError, PosixError
@@ -52,6 +54,7 @@ class Facade:
         self._state = "mounted" if options.mountpoint is not None else "working"
         self._answered = trio.Event()
         self._answered.set()
+        self._runtime = RuntimeSettings(parts, options.settings.upload)
         self._upload = SpeedMeter(lambda: parts.uploader.counts.bytes_posted)
         self._download = SpeedMeter(lambda: parts.fetcher.bytes_fetched)
 
@@ -87,6 +90,7 @@ class Facade:
             queues=self._queues(),
             upload=upload,
             download=self._download.report(),
+            limits=self._runtime.report(),
             time_left=_time_left(pending, upload.now),
             servers=tuple(_server(status) for status in parts.providers.statuses()),
             retries=tuple(
@@ -152,6 +156,11 @@ class Facade:
             failed=done.failed,
             refused=done.refused,
         )
+
+    async def change_setting(self, key: str, value: str) -> LimitsReport:
+        """Change a limit until the filesystem is unmounted."""
+        await trio.lowlevel.checkpoint()
+        return self._runtime.set(key, value)
 
     async def upload(self, request: UploadRequest) -> Job:
         """An import into the mounted filesystem."""

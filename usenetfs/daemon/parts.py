@@ -15,7 +15,7 @@ import trio
 
 from usenetfs.article.keys import KeySet
 from usenetfs.article.newsgroups import GroupRule, NewsgroupChoice
-from usenetfs.config.models import RetrySection, Settings
+from usenetfs.config.models import RetrySection, Settings, UploadSection
 from usenetfs.config.servers import server_settings
 from usenetfs.daemon.recent_errors import RecentErrors
 from usenetfs.errors import ConfigurationError
@@ -36,9 +36,11 @@ from usenetfs.transfer.cache_care import CacheCare
 from usenetfs.transfer.content import BlockContent
 from usenetfs.transfer.fetcher import Fetcher, open_fetcher
 from usenetfs.transfer.freeing import Freer
+from usenetfs.transfer.limits import QuietHours, UploadLimits
 from usenetfs.transfer.post_check import CheckTimes
 from usenetfs.transfer.poster import Poster
 from usenetfs.transfer.prefetch import Prefetcher
+from usenetfs.transfer.rate_limit import LimitedPosts
 from usenetfs.transfer.sizing import first_workers
 from usenetfs.transfer.staged import StagedBlocks
 from usenetfs.transfer.upload import Uploader, UploadSettings
@@ -65,6 +67,7 @@ class Parts:
     uploader: Uploader
     files: Files
     operations: Operations
+    posts: LimitedPosts
     store: TreeStore
     kernel: KernelCache
     errors: RecentErrors
@@ -123,8 +126,9 @@ def _wire(
     staged = StagedBlocks(index, staging, block_size=block_size, settle=settings.staging.settle)
     content = BlockContent(index, staged, fetcher, block_size=block_size)
     freer = Freer(index, staged)
+    posts = LimitedPosts(providers, upload_limits(settings.upload))
     poster = Poster(
-        providers,
+        posts,
         keys=keys,
         filesystem_id=options.filesystem_id,
         groups=newsgroup_choice(settings),
@@ -186,6 +190,7 @@ def _wire(
         uploader=uploader,
         files=files,
         operations=operations,
+        posts=posts,
         store=store,
         kernel=kernel,
         errors=errors,
@@ -243,6 +248,12 @@ def _changed(policy: RetryPolicy, section: RetrySection) -> RetryPolicy:
         ceiling=policy.ceiling if section.max_delay is None else section.max_delay,
         jitter=policy.jitter if section.jitter is None else section.jitter,
     )
+
+
+def upload_limits(upload: UploadSection) -> UploadLimits:
+    """The settings as the gate of posts takes them."""
+    hours = None if upload.quiet_hours is None else QuietHours.parse(upload.quiet_hours)
+    return UploadLimits(upload.rate, hours, upload.quiet_rate)
 
 
 def _upload_settings(settings: Settings, providers: ProviderSet) -> UploadSettings:

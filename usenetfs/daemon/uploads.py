@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from typing import Final
 
 import trio
@@ -56,7 +57,8 @@ async def prepare_upload(
         watch = Watch(tally, "sending", lambda: _pending(parts, tally) if wait else 0)
 
         async def work() -> None:
-            await TreeImport(parts.store, tally, options).run(roots)
+            with parts.uploader.filling_the_line() if wait else nullcontext():
+                await TreeImport(parts.store, tally, options).run(roots)
             parts.files.save()
             if wait:
                 watch.phase = "waiting"

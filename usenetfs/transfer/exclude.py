@@ -66,7 +66,13 @@ def _pieces(pattern: bytes) -> Iterator[bytes]:
             stars = at
             while pattern[at : at + 1] == b"*":
                 at += 1
-            yield rb"[^/]*" if at == stars else rb".*"
+            if at == stars:
+                yield rb"[^/]*"
+            elif stars == 1 and pattern[at : at + 1] == b"/":
+                yield rb"(?:.*/)?"  # at the top as well
+                at += 1
+            else:
+                yield rb".*"
         elif octet == b"?":
             yield rb"[^/]"
         elif octet == b"[":

@@ -138,6 +138,7 @@ class Uploader:
         self._preparing = 0
         self._feeding = False
         self._urgent = 0
+        self._filling = 0
         self._rest_until = float("-inf")
         staged.on_dirty = self._work.fire
 
@@ -197,6 +198,16 @@ class Uploader:
         finally:
             self._urgent -= 1
 
+    @contextmanager
+    def filling_the_line(self) -> Iterator[None]:
+        """Whoever stages meanwhile waits for the servers, so uploads do not give way to it."""
+        self._filling += 1
+        self._work.fire()
+        try:
+            yield
+        finally:
+            self._filling -= 1
+
     async def _feed(self) -> None:
         """Claim settled blocks and hand them on, oldest first."""
         while True:
@@ -219,7 +230,7 @@ class Uploader:
             await self._work.wait_at_most(self._staged.settle)
 
     def _must_give_way(self) -> bool:
-        if self._urgent or self._staged.pressed:
+        if self._urgent or self._filling or self._staged.pressed:
             return False
         return self._giving_way.should_wait(
             self._staged.changes, trio.current_time(), self._staged.usage()

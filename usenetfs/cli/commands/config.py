@@ -7,8 +7,9 @@ import os
 from typing import Any
 
 from usenetfs.cli.context import Common
-from usenetfs.cli.output import say, say_json
+from usenetfs.cli.output import note, say, say_json
 from usenetfs.config.sources import SYSTEM_CONFIG_FILE, KeyPath, user_config_file
+from usenetfs.errors import UsageError
 
 
 def show(common: Common, *, origin: bool, as_json: bool) -> None:
@@ -30,6 +31,23 @@ def show(common: Common, *, origin: bool, as_json: bool) -> None:
         else:
             line = f"{_dotted(path)} = {_toml(value)}"
         say(f"{line:<48}  # {place}" if origin else line)
+
+
+def set_value(common: Common, key: str, value: str, name: str | None, *, runtime: bool) -> None:
+    """Change a setting of a mounted filesystem until it is unmounted."""
+    from usenetfs.cli.status_view import limits_text
+    from usenetfs.control.client import ControlClient
+
+    if not runtime:
+        file = common.config_file or user_config_file(os.environ)
+        raise UsageError(
+            "only --runtime changes are made by this command",
+            hint=f"lasting ones are made in {file}, and hold from the next mount on",
+        )
+    directories = common.directories
+    paths = directories.existing(name) if name else directories.only()
+    limits = ControlClient(paths.control_socket, name=paths.name).change_setting(key, value)
+    note(f"{paths.name}: {limits_text(limits) or 'nothing is limited'}, until it is unmounted.")
 
 
 def path(common: Common) -> None:
