@@ -111,6 +111,16 @@ class NotMountedError(UsenetfsError):
     error_code = "not_mounted"
 
 
+class FencedError(UsenetfsError):
+    """Another writer goes on with this filesystem; this one may not change it any more."""
+
+    error_code = "fenced"
+    default_hint = (
+        "what is only here can be had with: usenetfs staging export NAME DIR; "
+        "to go on with what is on the servers: usenetfs recover NAME"
+    )
+
+
 class MountError(UsenetfsError):
     """The kernel or the mount point refused."""
 

@@ -37,8 +37,8 @@ from usenetfs.index.totals import Counter
 
 TABLES: Final = {form.name: Table(form.name, tuple(form.key_flags)) for form in FORMS.values()}
 
-HELD_BATCH: Final = 4000
-"""Changes held back that are stored as one piece: about half a megabyte."""
+HELD_SIZE: Final = 512 * 1024
+"""Bytes of changes held back that are stored as one piece: the write of one takes some 2 ms."""
 
 
 class Spool:
@@ -140,7 +140,7 @@ def make_draft(
     return Draft(
         through=cut.through,
         published=b"".join(encode_changes(map(_net, _in_order(published)))),
-        held=tuple(b"".join(encode_changes(part)) for part in _pieces(waiting)),
+        held=tuple(_pieces(waiting)),
         held_inodes=decided.inodes,
         digest=digest_bytes(total % MODULUS),
         counters=_counters(cut, held, decided),
@@ -198,9 +198,18 @@ def _in_order(changes: Iterable[RowChange]) -> Iterator[RowChange]:
         yield from of_table
 
 
-def _pieces(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
-    for start in range(0, len(changes), HELD_BATCH):
-        yield changes[start : start + HELD_BATCH]
+def _pieces(changes: Iterable[Change]) -> Iterator[bytes]:
+    """Changesets of about :data:`HELD_SIZE`, each complete in itself."""
+    gathered: list[Change] = []
+    size = 0
+    for change in changes:
+        gathered.append(change)
+        size += len(encode_change(change))
+        if size >= HELD_SIZE:
+            yield b"".join(encode_changes(gathered))
+            gathered, size = [], 0
+    if gathered:
+        yield b"".join(encode_changes(gathered))
 
 
 def _digest_change(row_digest: RowDigest, changes: Iterable[RowChange]) -> int:

@@ -75,6 +75,7 @@ _TABLE: Final[tuple[tuple[type[errors.UsenetfsError], ExitStatus], ...]] = (
     (errors.NewsgroupNotFoundError, ExitStatus.NOT_FOUND),
     (errors.FilesystemExistsError, ExitStatus.EXISTS),
     (errors.FilesystemBusyError, ExitStatus.BUSY),
+    (errors.FencedError, ExitStatus.BUSY),
     (errors.NotMountedError, ExitStatus.NOT_MOUNTED),
     (errors.MountError, ExitStatus.MOUNT),
     (errors.NetworkError, ExitStatus.NETWORK),

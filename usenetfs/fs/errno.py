@@ -14,6 +14,7 @@ ERRNO_OF: dict[type[errors.UsenetfsError], int] = {
     errors.UsenetfsError: errno.EIO,
     errors.UsageError: errno.EINVAL,
     errors.FilesystemBusyError: errno.EBUSY,
+    errors.FencedError: errno.EROFS,
     errors.DiskFullError: errno.ENOSPC,
     errors.NetworkError: errno.EIO,
     errors.AuthenticationError: errno.EACCES,

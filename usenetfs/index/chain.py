@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import enum
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
-from usenetfs.errors import DatabaseError
 from usenetfs.index.database import Database
 
 NONE_YET: Final = -1
@@ -114,13 +113,6 @@ class ChainTable:
         with self._database.transaction():
             self.set_state(state)
             self._database.write("DELETE FROM local_publication")
-
-    def set_fenced(self, reason: str) -> None:
-        """Nothing may be published from this index any more. Opens a transaction."""
-        state = self.state()
-        if state is None:
-            raise DatabaseError("there is no chain to be fenced off from")
-        self.start(replace(state, fenced=reason))
 
     # --- publications
 

@@ -1,0 +1,464 @@
+"""Publishing checkpoints: the writer's side of the chain.
+
+:class:`Publisher` owns the order of the steps, each of which a crash may follow::
+
+    cut ─→ draft (thread) ─→ pieces posted and seen ─→ held changes stored ─→ SENDING committed, log
+    synced ─→ record, copy 0 (its Message-ID decides whose the number is) ─→ POSTED committed
+    ─→ the other copies ─→ all seen ─→ DONE: the chain's new state, one transaction ─→ trimmed
+
+Before SENDING nothing is promised: a crash leaves articles that nobody names, and the next attempt
+begins anew. After it the same bytes are posted until the checkpoint is done.
+
+Invariants: whoever can read a checkpoint can read every file in it (``holdback``, and pieces are
+seen before the record is sent); what is posted at a number never differs between two tries; after
+another writer's record was found at our number, nothing is posted any more (*fenced*).
+
+Everything here runs on the event loop but what takes long, which goes to threads: reading the cut,
+compressing, sealing, syncing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from usenetfs.article.container import Kind, unpack
+from usenetfs.article.keys import KeySet
+from usenetfs.article.seal import new_salt
+from usenetfs.checkpoint.compose import (
+    CUMULATIVE_LIMIT,
+    Document,
+    container_of,
+    earlier_changes,
+    next_state,
+    wants_snapshot,
+)
+from usenetfs.checkpoint.documents import build_piece
+from usenetfs.checkpoint.draft import Draft, Spool, make_draft, merged
+from usenetfs.checkpoint.record import Copies, DocumentRef, Record, open_checkpoint
+from usenetfs.checkpoint.sending import Sender, Taken
+from usenetfs.errors import FencedError, NetworkError, UsenetfsError
+from usenetfs.index.chain import NONE_YET, ChainState, Publication, Stage
+from usenetfs.index.cut import Cut
+from usenetfs.index.index import Index
+from usenetfs.index.schema import SCHEMA_VERSION
+from usenetfs.transfer.pulse import Pulse
+from usenetfs.types import ArticleId
+
+log = logging.getLogger("usenetfs.checkpoint")
+
+LOAD_BEARING_COPIES = 2
+"""Further copies of what other checkpoints depend on."""
+
+SENDERS = 4
+"""Pieces on their way at once."""
+
+TRIM_BATCH = 500
+"""Rows of the changelog deleted in one transaction."""
+
+PATIENCE = 10
+"""An attempt that found nothing to publish is not repeated before this many times its length."""
+
+MAX_REST = 60.0
+"""Seconds between two attempts, at most, after one failed."""
+
+
+class CheckpointBlockedError(NetworkError):
+    """The next number of the chain is taken, and nobody can say by whom."""
+
+    error_code = "checkpoint_blocked"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishSettings:
+    """``interval``: seconds between checkpoints. ``copies``: of a record. ``spool``: a directory
+    for temporary files."""
+
+    interval: float
+    copies: int
+    piece_size: int
+    spool: Path
+
+
+class Publisher:
+    """See the module. ``save`` commits what is in memory only; ``report`` is told of errors."""
+
+    def __init__(
+        self,
+        index: Index,
+        sender: Sender,
+        *,
+        keys: KeySet,
+        settings: PublishSettings,
+        save: Callable[[], None],
+        report: Callable[[UsenetfsError], None],
+    ) -> None:
+        self._index = index
+        self._sender = sender
+        self._keys = keys
+        self._settings = settings
+        self._save = save
+        self._report = report
+        self._lock = trio.Lock()
+        self._rest = 0.0
+        self.bytes_posted = 0
+        self.active = False
+        """Whether a checkpoint is being made or posted now."""
+        self.fenced = trio.Event()
+        """Set once this writer has been shut out."""
+        self.published = Pulse()
+        self._state = self._index.chain.state() or ChainState(os.urandom(8))
+        if self._state.fenced:
+            self.fenced.set()
+
+    def __repr__(self) -> str:
+        return f"<Publisher last={self._state.number} {'fenced' if self.fenced.is_set() else ''}>"
+
+    @property
+    def state(self) -> ChainState:
+        """The last checkpoint known to be on the servers."""
+        return self._state
+
+    def pending(self) -> int:
+        """About how many transactions are not in the last checkpoint."""
+        return max(0, self._index.changelog.last - self._state.cut)
+
+    # --- the task --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Publish every interval while there is something new, until cancelled or fenced."""
+        while not self.fenced.is_set():
+            try:
+                await self._look_ahead()
+                break
+            except FencedError:
+                return
+            except UsenetfsError as error:
+                log.info("whether somebody else writes cannot be asked now: %s", error)
+                await trio.sleep(self._settings.interval)
+        failures = 0
+        while not self.fenced.is_set():
+            await trio.sleep(max(self._settings.interval, self._rest))
+            try:
+                await self.publish()
+                failures = 0
+            except FencedError:
+                return
+            except UsenetfsError as error:
+                failures += 1
+                self._failed(error)
+                await trio.sleep(min(2.0**failures, MAX_REST))
+
+    def _failed(self, error: UsenetfsError) -> None:
+        log.warning("no checkpoint could be published (%s): it is tried again", error)
+        self._report(error)
+
+    async def publish_surely(self) -> int:
+        """:meth:`publish`, again and again until it succeeds; FencedError if it never will."""
+        wait = 1.0
+        while True:
+            try:
+                return await self.publish()
+            except FencedError:
+                raise
+            except UsenetfsError as error:
+                self._failed(error)
+                await trio.sleep(wait)
+                wait = min(wait * 2, MAX_REST)
+
+    async def publish(self) -> int:
+        """Publish what is new at the time of the call; the number of the checkpoint that has it.
+
+        What has staged content is left out. Raises FencedError; NetworkError and others, after
+        which it may be called again.
+        """
+        async with self._lock:
+            self.active = True
+            try:
+                return await self._publish()
+            finally:
+                self.active = False
+
+    # --- the steps -------------------------------------------------------------------------------
+
+    async def _publish(self) -> int:
+        if self._state.fenced:
+            raise FencedError(self._state.fenced)
+        under_way = self._index.chain.under_way()
+        if under_way is not None:
+            await self._complete(under_way)
+        self._save()
+        state = self._state
+        if state.digest and not state.held and self._index.changelog.last == state.cut:
+            return state.number
+        started = trio.current_time()
+        spool = None
+        if wants_snapshot(state):
+            spool = Spool(self._settings.spool, self._settings.piece_size)
+        try:
+            cut = self._index.cut()
+            draft = await trio.to_thread.run_sync(self._draft, cut, state, spool)
+            if state.digest and not draft.published:
+                self._rest = PATIENCE * (trio.current_time() - started)
+                return state.number
+            self._rest = 0.0
+            await self._send(state, draft)
+        finally:
+            if spool is not None:
+                spool.close()
+        return self._state.number
+
+    def _draft(self, cut: Cut, state: ChainState, spool: Spool | None) -> Draft:
+        with cut:
+            return make_draft(cut, state, digest_key=self._keys.digest_key, spool=spool)
+
+    async def _send(self, state: ChainState, draft: Draft) -> None:
+        """Post the draft's documents, then its record."""
+        snapshot = None if draft.snapshot is None else Document.of(draft.snapshot)
+        changes, base = await trio.to_thread.run_sync(self._changeset, state, draft)
+        try:
+            changeset = None if changes is None else Document.of(changes)
+            changeset_ref = await self._document(changeset, Kind.CHANGESET, load_bearing=False)
+            snapshot_ref = await self._document(snapshot, Kind.SNAPSHOT, load_bearing=True)
+            record = self._record(state, draft, base, changeset_ref, snapshot_ref)
+            after = next_state(state, draft, record, snapshot=snapshot, changeset=changeset)
+            container = container_of(record, changeset, snapshot, self._keys.hash_key)
+        finally:
+            if changes is not None:
+                changes.close()
+        copies = self._settings.copies + (LOAD_BEARING_COPIES if snapshot is not None else 0)
+        while self._index.chain.drop_held(state.number):  # of an attempt that came to nothing
+            await trio.lowlevel.checkpoint()
+        for part, data in enumerate(draft.held):
+            self._index.chain.store_held(record.number, part, data)
+            await trio.lowlevel.checkpoint()
+        publication = Publication(
+            record.number,
+            record.to_bytes(),
+            container,
+            tuple(new_salt() for _ in range(copies)),
+            Stage.SENDING,
+            after,
+        )
+        self._index.chain.begin(publication)
+        # What a power cut takes back must not have been sent: the same bytes, or none.
+        await trio.to_thread.run_sync(self._index.sync)
+        await self._complete(publication)
+
+    def _changeset(self, state: ChainState, draft: Draft) -> tuple[Spool | None, int | None]:
+        """The changeset and its base. Blocks: for a thread."""
+        if not state.digest or not draft.published:
+            return None, None
+        earlier = earlier_changes(state, self._last)
+        if earlier is not None:
+            spool = self._compressed(merged([earlier], draft.published))
+            if spool.stored <= CUMULATIVE_LIMIT:
+                return spool, state.base
+            spool.close()
+        return self._compressed(draft.published), state.number
+
+    def _compressed(self, changes: bytes) -> Spool:
+        spool = Spool(self._settings.spool, self._settings.piece_size)
+        spool.fill([changes])
+        return spool
+
+    @property
+    def _last(self) -> Publication | None:
+        return self._index.chain.last()
+
+    def _record(
+        self,
+        state: ChainState,
+        draft: Draft,
+        base: int | None,
+        changeset: DocumentRef | None,
+        snapshot: DocumentRef | None,
+    ) -> Record:
+        return Record(
+            number=state.number + 1,
+            writer=state.writer,
+            epoch=self._index.identity.epoch,
+            schema=SCHEMA_VERSION,
+            time=int(time.time()),
+            previous=state.record_hash or None,
+            base=base,
+            changeset=changeset,
+            snapshot=snapshot,
+            digest=draft.digest,
+            counters=draft.counters,
+            next_article=self._index.articles.next_number,
+        )
+
+    # --- documents -------------------------------------------------------------------------------
+
+    async def _document(
+        self, document: Document | None, kind: Kind, *, load_bearing: bool
+    ) -> DocumentRef | None:
+        """Post what does not fit beside the record; returns when all of it is seen."""
+        if document is None:
+            return None
+        if document.inline:
+            return document.reference(())
+        copies = self._settings.copies + (LOAD_BEARING_COPIES if load_bearing else 0)
+        places = self._numbers(document.spool.count, copies)
+        attempts: dict[ArticleId, int] = {}
+        limiter = trio.CapacityLimiter(SENDERS)
+
+        async def send(number: int, article: ArticleId) -> None:
+            async with limiter:
+                piece = await trio.to_thread.run_sync(document.spool.piece, number)
+                plaintext = build_piece(
+                    kind,
+                    number,
+                    piece,
+                    hash_key=self._keys.hash_key,
+                    randomness=os.urandom(4),
+                )
+                attempts[article] = await self._sender.send_piece(
+                    article, kind, plaintext, self._count
+                )
+
+        await _together(
+            partial(send, number, article)
+            for number, articles in enumerate(places)
+            for article in articles
+        )
+        located: list[Copies] = [
+            tuple((article, attempts[article]) for article in articles) for articles in places
+        ]
+        return document.reference(located)
+
+    def _numbers(self, pieces: int, copies: int) -> list[list[ArticleId]]:
+        """Article numbers that are ours alone, and stored before anything is sent under them."""
+        allocate = self._index.articles.allocate
+        places = [[allocate() for _ in range(copies)] for _ in range(pieces)]
+        with self._index.transaction():
+            self._index.articles.persist_numbering(places[-1][-1])
+        return places
+
+    def _count(self, octets: int) -> None:
+        self.bytes_posted += octets
+
+    # --- the record ------------------------------------------------------------------------------
+
+    async def _complete(self, publication: Publication) -> None:
+        """From SENDING to the end, whatever of it was done before."""
+        await self._strengthen_base(publication)
+        if publication.stage is Stage.SENDING:
+            await self._take_number(publication)
+            self._index.chain.set_posted(publication.number)
+        await _together(
+            partial(self._copy, publication, copy) for copy in range(len(publication.salts))
+        )
+        self._index.chain.finish(publication)
+        self._state = publication.after
+        self.published.fire()
+        log.info("checkpoint %d is published", publication.number)
+        await self._trim()
+
+    async def _take_number(self, publication: Publication) -> None:
+        """The first copy that can be read says whose the number is."""
+        for copy, salt in enumerate(publication.salts):
+            taken = await self._sender.take(publication.number, copy, salt, publication.container)
+            if taken is Taken.OURS:
+                return
+            if taken is Taken.OTHER:
+                await self._fence(publication.number, copy)
+        if not self._state.digest:  # a new writer passes over what was lost
+            log.warning("checkpoint %d is taken and lost: passed over", publication.number)
+            self._index.chain.start(replace(self._state, number=publication.number))
+            self._state = replace(self._state, number=publication.number)
+        raise CheckpointBlockedError(
+            f"checkpoint {publication.number} is on the servers, and cannot be read"
+        )
+
+    async def _copy(self, publication: Publication, copy: int) -> None:
+        """One copy is there, unless the server knows the id and has lost the article."""
+        taken = await self._sender.take(
+            publication.number, copy, publication.salts[copy], publication.container
+        )
+        if taken is Taken.OTHER:
+            await self._fence(publication.number, copy)
+        if taken is Taken.OURS:
+            await self._sender.wait_for_record(publication.number, copy)
+
+    async def _strengthen_base(self, publication: Publication) -> None:
+        """Further copies of the checkpoint before, when this one is the first to depend on it."""
+        last = self._last
+        if last is None or publication.after.base != last.number or not _moved(last):
+            return
+        first = len(last.salts)
+        for copy in range(first, first + LOAD_BEARING_COPIES):
+            await self._sender.take(last.number, copy, new_salt(), last.container)
+
+    async def _trim(self) -> None:
+        """Delete what the finished checkpoint carried off, a little at a time."""
+        while True:
+            with self._index.transaction():
+                deleted = self._index.changelog.trim(self._state.cut, TRIM_BATCH)
+            await trio.lowlevel.checkpoint()
+            if deleted < TRIM_BATCH:
+                break
+        while self._index.chain.drop_held(self._state.number):
+            await trio.lowlevel.checkpoint()
+
+    # --- fencing ---------------------------------------------------------------------------------
+
+    async def _look_ahead(self) -> None:
+        """Whether somebody else has gone on where we are: then we are fenced before we begin."""
+        if self._state.number == NONE_YET or self._index.chain.under_way() is not None:
+            return
+        number = self._state.number + 1
+        if await self._sender.exists(number):
+            await self._fence(number, 0)
+
+    async def _fence(self, number: int, copy: int) -> None:
+        """Another writer has this number: we write no more."""
+        content = await self._sender.read_record(number, self._sender.record_id(number, copy))
+        if content is None:
+            raise CheckpointBlockedError(
+                f"checkpoint {number} is on the servers, and cannot be read"
+            )
+        record = open_checkpoint(unpack(content), number=number).record
+        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(record.time))
+        who = f"another writer ({record.writer.hex()}, since epoch {record.epoch})"
+        reason = f"checkpoint {number} was published by {who} on {when}"
+        self._state = replace(self._state, fenced=reason)
+        self._index.chain.start(self._state)
+        self.fenced.set()
+        self.published.fire()
+        error = FencedError(reason)
+        log.error("%s: this mount is read-only from now on. %s", reason, error.hint)
+        self._report(error)
+        raise error
+
+
+async def _together(calls: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """All at once; the first typed error alone, if that is what ended them."""
+    try:
+        async with trio.open_nursery() as nursery:
+            for call in calls:
+                nursery.start_soon(call)
+    except BaseExceptionGroup as group:
+        typed, others = group.split(UsenetfsError)
+        if typed is None or others is not None:
+            raise
+        raise _first(typed) from group
+
+
+def _first(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
+
+
+def _moved(last: Publication) -> bool:
+    """Whether ``last`` has no snapshot, whose copies were as many from the start."""
+    return last.after.snapshot != last.number
