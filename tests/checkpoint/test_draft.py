@@ -9,11 +9,11 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import apsw
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
+from tests.checkpoint.published import Published, table_rows
 from tests.index.world import (
     BLOCK,
     NOW_NS,
@@ -26,72 +26,25 @@ from tests.index.world import (
     reopen,
     stage,
 )
-from usenetfs.checkpoint.digest import RowDigest, digest_bytes
 from usenetfs.checkpoint.documents import read_document
 from usenetfs.checkpoint.draft import Draft, Spool, make_draft, merged
 from usenetfs.index.chain import ChainState
 from usenetfs.index.index import Index
-from usenetfs.index.normal_form import FORMS, encoded_rows, normalise
-from usenetfs.index.schema import CREATE_SCHEMA
 from usenetfs.types import ROOT_INODE, BlockNumber, InodeId
 
 DIGEST_KEY = b"d" * 32
 WRITER = b"w" * 8
-
-
-class Published:
-    """A reader's side: the tables, and nothing derived."""
-
-    def __init__(self) -> None:
-        self.connection = apsw.Connection(":memory:")
-        self.connection.execute(CREATE_SCHEMA)
-
-    def apply(self, changes: bytes) -> None:
-        """Whatever does not fit fails."""
-        apsw.Changeset.apply(changes, self.connection)
-
-    def rows(self) -> dict[str, set[tuple[object, ...]]]:
-        return table_rows(self.connection)
-
-    def digest(self) -> bytes:
-        row_digest = RowDigest(DIGEST_KEY)
-        return digest_bytes(
-            sum(row_digest.encoded_rows(t, encoded_rows(self.connection, t)) for t in FORMS)
-        )
-
-    def one(self, sql: str, *bindings: object) -> list[tuple[object, ...]]:
-        return list(self.connection.execute(sql, bindings))
-
-    def check(self) -> None:
-        """All that must hold in any published state."""
-        assert self.one("SELECT * FROM dirents WHERE inode NOT IN (SELECT id FROM inodes)") == []
-        assert self.one("SELECT * FROM dirents WHERE parent NOT IN (SELECT id FROM inodes)") == []
-        assert self.one("SELECT * FROM blocks WHERE segment NOT IN (SELECT id FROM segments)") == []
-        assert self.one("SELECT * FROM blocks WHERE inode NOT IN (SELECT id FROM inodes)") == []
-        assert (
-            self.one("SELECT * FROM segments WHERE article NOT IN (SELECT id FROM articles)") == []
-        )
-        assert (
-            self.one(
-                "SELECT i.id FROM inodes i WHERE i.mode & 61440 = 32768 AND i.nlink <>"
-                " (SELECT count(*) FROM dirents d WHERE d.inode = i.id)"
-            )
-            == []
-        )
-        reached = self.one(
-            "WITH RECURSIVE r(id) AS (SELECT 1 UNION SELECT d.inode FROM dirents d"
-            " JOIN r ON d.parent = r.id) SELECT id FROM inodes WHERE id NOT IN (SELECT id FROM r)"
-        )
-        assert reached == []
-
-
-def table_rows(connection: apsw.Connection) -> dict[str, set[tuple[object, ...]]]:
-    found = {}
-    for name, form in FORMS.items():
-        columns = ", ".join(column.name for column in form.columns)
-        rows = connection.execute(f"SELECT {columns} FROM {name}")
-        found[name] = {normalise(name, row) for row in rows}
-    return found
+NAMES = st.sampled_from([b"a", b"b", b"c"])
+LETTERS = st.sampled_from(b"uvw")
+ACTIONS = [
+    *("write",) * 5,
+    *("rename",) * 5,
+    *("publish",) * 4,
+    *("arrive",) * 2,
+    *("make", "remove", "truncate", "arrive_in_part") * 2,
+    *("link", "attribute", "restart"),
+]
+"""What may happen, as often as it is to."""
 
 
 def draft_of(index: Index, state: ChainState, spool: Spool | None = None) -> Draft:
@@ -107,11 +60,31 @@ class DraftMachine(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp(prefix="usenetfs-draft-"))
         self.path = self.directory / "index.db"
         self.index = create(self.path)
-        self.published = Published()
+        self.published = Published(DIGEST_KEY)
         self.state = ChainState(WRITER)
-        self.versions: dict[int, dict[int, bytes]] = {}
-        """Inode → what its blocks say in its last state without anything staged."""
         self.checkpoint(first=True)
+        for number, name in enumerate((b"a", b"b", b"c")):
+            directory = make_directory(self.index, name)
+            for inode in (
+                make_file(self.index, b"a", parent=directory),
+                make_file(self.index, b"%d" % number),
+            ):
+                self._write(inode, 0)
+                self._finish(inode, 117 + number)
+        self.checkpoint()
+
+    @rule(data=st.data())
+    def step(self, data: st.DataObject) -> None:
+        """One of :data:`ACTIONS` that has something to act on."""
+        name = data.draw(st.sampled_from(ACTIONS))
+        names = self._names()
+        if name in {"remove", "rename", "link"} and not names:
+            return
+        if name in {"write", "truncate"} and not self._files():
+            return
+        if name.startswith("arrive") and not self.index.staging.files():
+            return
+        getattr(self, name)(data)
 
     def teardown(self) -> None:
         try:
@@ -140,8 +113,8 @@ class DraftMachine(RuleBasedStateMachine):
     def _pick_directory(self, data: st.DataObject) -> InodeId:
         return InodeId(data.draw(st.sampled_from(self._directories())))
 
-    @rule(data=st.data(), name=st.sampled_from([b"a", b"b", b"c"]), directory=st.booleans())
-    def make(self, data: st.DataObject, name: bytes, directory: bool) -> None:
+    def make(self, data: st.DataObject) -> None:
+        name, directory = data.draw(NAMES), data.draw(st.integers(0, 3)) == 0
         parent = self._pick_directory(data)
         if self.index.dirents.lookup(parent, name) is not None:
             return
@@ -169,8 +142,6 @@ class DraftMachine(RuleBasedStateMachine):
         assert row is not None
         self.index.inodes.update(replace(row, nlink=row.nlink + change))
 
-    @precondition(lambda self: self._names())
-    @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
         parent, name, inode, is_dir = data.draw(st.sampled_from(self._names()))
         if is_dir and not self.index.dirents.is_empty(InodeId(inode)):
@@ -178,10 +149,9 @@ class DraftMachine(RuleBasedStateMachine):
         with self.index.transaction():
             self._drop_name(parent, name, inode, is_dir)
 
-    @precondition(lambda self: self._names())
-    @rule(data=st.data(), name=st.sampled_from([b"a", b"b", b"c"]))
-    def rename(self, data: st.DataObject, name: bytes) -> None:
+    def rename(self, data: st.DataObject) -> None:
         """To a free name or over another, as rename(2) would."""
+        name = data.draw(NAMES)
         parent, old_name, inode, is_dir = data.draw(st.sampled_from(self._names()))
         to = self._pick_directory(data)
         below: int | None = to
@@ -207,9 +177,8 @@ class DraftMachine(RuleBasedStateMachine):
                 self._add_links(parent, -1)
                 self._add_links(to, 1)
 
-    @precondition(lambda self: self._names())
-    @rule(data=st.data(), name=st.sampled_from([b"a", b"b", b"c"]))
-    def link(self, data: st.DataObject, name: bytes) -> None:
+    def link(self, data: st.DataObject) -> None:
+        name = data.draw(NAMES)
         _, _, inode, is_dir = data.draw(st.sampled_from(self._names()))
         parent = self._pick_directory(data)
         if is_dir or self.index.dirents.lookup(parent, name) is not None:
@@ -225,10 +194,11 @@ class DraftMachine(RuleBasedStateMachine):
     def _files(self) -> list[int]:
         return sorted({inode for *_, inode, is_dir in self._names() if not is_dir})
 
-    @precondition(lambda self: self._files())
-    @rule(data=st.data(), block=st.integers(0, 1))
-    def write(self, data: st.DataObject, block: int) -> None:
-        inode = InodeId(data.draw(st.sampled_from(self._files())))
+    def write(self, data: st.DataObject) -> None:
+        block = data.draw(st.integers(0, 1))
+        self._write(InodeId(data.draw(st.sampled_from(self._files()))), block)
+
+    def _write(self, inode: InodeId, block: int) -> None:
         stage(self.index, inode, block)
         row = self.index.inodes.get(inode)
         assert row is not None
@@ -237,17 +207,14 @@ class DraftMachine(RuleBasedStateMachine):
                 replace(row, size=max(row.size, (block + 1) * BLOCK), mtime_ns=row.mtime_ns + 1)
             )
 
-    @precondition(lambda self: self.index.staging.files())
-    @rule(data=st.data(), letter=st.sampled_from(b"uvw"))
-    def arrive(self, data: st.DataObject, letter: int) -> None:
+    def arrive(self, data: st.DataObject) -> None:
         """All that is staged of a file reaches the servers."""
-        self._finish(data.draw(st.sampled_from(self.index.staging.files())), letter)
-
-    @precondition(lambda self: self.index.staging.files())
-    @rule(data=st.data(), letter=st.sampled_from(b"uvw"))
-    def arrive_in_part(self, data: st.DataObject, letter: int) -> None:
         inode = data.draw(st.sampled_from(self.index.staging.files()))
-        self._settle(inode, self.index.staging.of_inode(inode)[0].block, letter)
+        self._finish(inode, data.draw(LETTERS))
+
+    def arrive_in_part(self, data: st.DataObject) -> None:
+        inode = data.draw(st.sampled_from(self.index.staging.files()))
+        self._settle(inode, self.index.staging.of_inode(inode)[0].block, data.draw(LETTERS))
 
     def _finish(self, inode: int, letter: int = 120) -> None:
         for row in self.index.staging.of_inode(InodeId(inode)):
@@ -266,8 +233,6 @@ class DraftMachine(RuleBasedStateMachine):
         article, _ = record(self.index, member(row.inode, block, row.generation, content))
         self.index.mark_seen(article, NOW_NS)
 
-    @precondition(lambda self: self._files())
-    @rule(data=st.data())
     def truncate(self, data: st.DataObject) -> None:
         inode = InodeId(data.draw(st.sampled_from(self._files())))
         row = self.index.inodes.get(inode)
@@ -277,26 +242,27 @@ class DraftMachine(RuleBasedStateMachine):
             self.index.blocks.delete_from(inode, BlockNumber(0), 99)
             self.index.inodes.update(replace(row, size=0))
 
-    @rule(name=st.sampled_from([b"user.a", b"user.b"]), data=st.data())
-    def attribute(self, name: bytes, data: st.DataObject) -> None:
+    def attribute(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from([b"user.a", b"user.b"]))
         inode = self._pick_directory(data)
         with self.index.transaction():
             self.index.xattrs.set(inode, name, data.draw(st.binary(max_size=200)))
 
     # --- checkpoints
 
-    @rule()
-    def restart(self) -> None:
+    def restart(self, data: st.DataObject) -> None:
         self.index.close()
         self.index = reopen(self.path)
 
-    @rule()
-    def checkpoint(self, first: bool = False) -> None:
+    def publish(self, data: st.DataObject) -> None:
+        self.checkpoint()
+
+    def checkpoint(self, *, first: bool = False) -> None:
         number = self.state.number + 1
         spool = Spool(self.directory, 1000)
         draft = draft_of(self.index, self.state, spool)
         before = self.published.rows()
-        snapshot = Published()
+        snapshot = Published(DIGEST_KEY)
         snapshot.apply(self._unpacked(spool))
         if first:
             self.published.connection.close()
@@ -343,7 +309,7 @@ class DraftMachine(RuleBasedStateMachine):
         return b"".join(read_document(pieces, size=spool.size, sha256=spool.sha256))
 
 
-DraftMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+DraftMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
 TestDraftMachine = DraftMachine.TestCase
 
 
@@ -351,7 +317,7 @@ def test_merged_changes_lead_from_the_base_to_the_newest(tmp_path: Path) -> None
     with create(tmp_path / "index.db") as index:
         spool = Spool(tmp_path, 1 << 20)
         first = draft_of(index, ChainState(WRITER), spool)
-        base = Published()
+        base = Published(DIGEST_KEY)
         base.apply(DraftMachine._unpacked(spool))
         state = ChainState(WRITER, number=0, cut=first.through, digest=first.digest)
         make_file(index, b"one")

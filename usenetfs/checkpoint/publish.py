@@ -66,12 +66,15 @@ TRIM_BATCH = 500
 PATIENCE = 10
 """An attempt that found nothing to publish is not repeated before this many times its length."""
 
+MAX_PASSED = 8
+"""Numbers in a row that the servers may lose before publishing is given up for now."""
+
 MAX_REST = 60.0
 """Seconds between two attempts, at most, after one failed."""
 
 
 class CheckpointBlockedError(NetworkError):
-    """The next number of the chain is taken, and nobody can say by whom."""
+    """The servers take checkpoints, and nobody can read them afterwards."""
 
     error_code = "checkpoint_blocked"
 
@@ -186,18 +189,40 @@ class Publisher:
             finally:
                 self.active = False
 
+    async def unless_fenced(self, call: Callable[[], Awaitable[object]]) -> None:
+        """Await ``call()``; FencedError, and it is cancelled, if we are fenced before it ends."""
+
+        async def watch() -> None:
+            await self.fenced.wait()
+            raise FencedError(self._state.fenced)
+
+        async def run() -> None:
+            await call()
+            scope.cancel()
+
+        with trio.CancelScope() as scope:
+            await _together((watch, run))
+
     # --- the steps -------------------------------------------------------------------------------
 
     async def _publish(self) -> int:
-        if self._state.fenced:
-            raise FencedError(self._state.fenced)
-        under_way = self._index.chain.under_way()
-        if under_way is not None:
-            await self._complete(under_way)
+        for _ in range(MAX_PASSED):
+            if self._state.fenced:
+                raise FencedError(self._state.fenced)
+            under_way = self._index.chain.under_way()
+            if under_way is not None and not await self._complete(under_way):
+                continue
+            if await self._publish_changes():
+                return self._state.number
+        raise CheckpointBlockedError("the servers lose every checkpoint that is posted")
+
+    async def _publish_changes(self) -> bool:
+        """From a cut to the end. False: the number was passed over."""
         self._save()
         state = self._state
-        if state.digest and not state.held and self._index.changelog.last == state.cut:
-            return state.number
+        anew = not state.digest or state.snapshot == NONE_YET
+        if not anew and not state.held and self._index.changelog.last == state.cut:
+            return True
         started = trio.current_time()
         spool = None
         if wants_snapshot(state):
@@ -205,22 +230,21 @@ class Publisher:
         try:
             cut = self._index.cut()
             draft = await trio.to_thread.run_sync(self._draft, cut, state, spool)
-            if state.digest and not draft.published:
+            if not draft.published and not anew:
                 self._rest = PATIENCE * (trio.current_time() - started)
-                return state.number
+                return True
             self._rest = 0.0
-            await self._send(state, draft)
+            return await self._send(state, draft)
         finally:
             if spool is not None:
                 spool.close()
-        return self._state.number
 
     def _draft(self, cut: Cut, state: ChainState, spool: Spool | None) -> Draft:
         with cut:
             return make_draft(cut, state, digest_key=self._keys.digest_key, spool=spool)
 
-    async def _send(self, state: ChainState, draft: Draft) -> None:
-        """Post the draft's documents, then its record."""
+    async def _send(self, state: ChainState, draft: Draft) -> bool:
+        """Post the draft's documents, then its record. False: the number was passed over."""
         snapshot = None if draft.snapshot is None else Document.of(draft.snapshot)
         changes, base = await trio.to_thread.run_sync(self._changeset, state, draft)
         try:
@@ -250,13 +274,14 @@ class Publisher:
         self._index.chain.begin(publication)
         # What a power cut takes back must not have been sent: the same bytes, or none.
         await trio.to_thread.run_sync(self._index.sync)
-        await self._complete(publication)
+        return await self._complete(publication)
 
     def _changeset(self, state: ChainState, draft: Draft) -> tuple[Spool | None, int | None]:
         """The changeset and its base. Blocks: for a thread."""
-        if not state.digest or not draft.published:
+        last = self._last
+        if last is None or last.number != state.number or not draft.published:
             return None, None
-        earlier = earlier_changes(state, self._last)
+        earlier = earlier_changes(state, last)
         if earlier is not None:
             spool = self._compressed(merged([earlier], draft.published))
             if spool.stored <= CUMULATIVE_LIMIT:
@@ -348,39 +373,49 @@ class Publisher:
 
     # --- the record ------------------------------------------------------------------------------
 
-    async def _complete(self, publication: Publication) -> None:
-        """From SENDING to the end, whatever of it was done before."""
+    async def _complete(self, publication: Publication) -> bool:
+        """From SENDING to the end, whatever of it was done before.
+
+        False: the servers have taken it and lost it, so that nobody can read it. The next number
+        then begins anew, with a snapshot.
+        """
         await self._strengthen_base(publication)
         if publication.stage is Stage.SENDING:
-            await self._take_number(publication)
+            if not await self._take_number(publication):
+                log.warning("checkpoint %d is taken and lost: passed over", publication.number)
+                self._state = self._index.chain.pass_over(self._state, publication.number)
+                return False
             self._index.chain.set_posted(publication.number)
+        there: list[int] = []
         await _together(
-            partial(self._copy, publication, copy) for copy in range(len(publication.salts))
+            partial(self._copy, publication, copy, there) for copy in range(len(publication.salts))
         )
+        if not there:
+            log.warning("checkpoint %d was lost by the servers", publication.number)
+            publication = replace(publication, after=replace(publication.after, snapshot=NONE_YET))
         self._index.chain.finish(publication)
         self._state = publication.after
-        self.published.fire()
-        log.info("checkpoint %d is published", publication.number)
         await self._trim()
+        if there:
+            log.info("checkpoint %d is published", publication.number)
+            self.published.fire()
+        return bool(there)
 
-    async def _take_number(self, publication: Publication) -> None:
-        """The first copy that can be read says whose the number is."""
+    async def _take_number(self, publication: Publication) -> bool:
+        """The first copy that can be read says whose the number is. False: none can.
+
+        If it is another writer's whom we cannot see, one of us finds the other at the next one.
+        """
         for copy, salt in enumerate(publication.salts):
             taken = await self._sender.take(publication.number, copy, salt, publication.container)
             if taken is Taken.OURS:
-                return
+                return True
             if taken is Taken.OTHER:
                 await self._fence(publication.number, copy)
-        if not self._state.digest:  # a new writer passes over what was lost
-            log.warning("checkpoint %d is taken and lost: passed over", publication.number)
-            self._index.chain.start(replace(self._state, number=publication.number))
-            self._state = replace(self._state, number=publication.number)
-        raise CheckpointBlockedError(
-            f"checkpoint {publication.number} is on the servers, and cannot be read"
-        )
+        return False
 
-    async def _copy(self, publication: Publication, copy: int) -> None:
-        """One copy is there, unless the server knows the id and has lost the article."""
+    async def _copy(self, publication: Publication, copy: int, there: list[int]) -> None:
+        """One copy; it is added to ``there`` unless the servers know its id and have lost it."""
         taken = await self._sender.take(
             publication.number, copy, publication.salts[copy], publication.container
         )
@@ -388,6 +423,7 @@ class Publisher:
             await self._fence(publication.number, copy)
         if taken is Taken.OURS:
             await self._sender.wait_for_record(publication.number, copy)
+            there.append(copy)
 
     async def _strengthen_base(self, publication: Publication) -> None:
         """Further copies of the checkpoint before, when this one is the first to depend on it."""
@@ -423,9 +459,7 @@ class Publisher:
         """Another writer has this number: we write no more."""
         content = await self._sender.read_record(number, self._sender.record_id(number, copy))
         if content is None:
-            raise CheckpointBlockedError(
-                f"checkpoint {number} is on the servers, and cannot be read"
-            )
+            raise CheckpointBlockedError(f"checkpoint {number} was there, and cannot be read now")
         record = open_checkpoint(unpack(content), number=number).record
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(record.time))
         who = f"another writer ({record.writer.hex()}, since epoch {record.epoch})"

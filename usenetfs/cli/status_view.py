@@ -125,6 +125,10 @@ def _checkpoint(status: StatusReport, now: float) -> str:
         text = f"number {checkpoint.number}, {ago} ago"
     if checkpoint.pending_changes:
         text += f"; {checkpoint.pending_changes:,} changes not in it"
+    if checkpoint.held_files:
+        text += f"; {checkpoint.held_files:,} files in it as they were before"
+    if checkpoint.fenced:
+        text += f"; FENCED, read-only: {checkpoint.fenced}"
     return text
 
 

@@ -239,6 +239,9 @@ class CheckpointSection(Section):
         BeforeValidator(_duration(1, 86400)),
         PlainSerializer(format_duration, when_used="json"),
     ] = 30.0
+    """How often, while there is something new."""
+    copies: Annotated[int, Field(ge=1, le=8)] = 2
+    """Of each checkpoint; two more of those that others depend on."""
 
 
 class UploadSection(Section):

@@ -131,6 +131,11 @@ class CheckpointReport(Message):
     number: int | None = None
     time: float | None = None
     pending_changes: int = 0
+    """Changes that are not in it, about."""
+    held_files: int = 0
+    """Files that it has as they were before, because their newest data was not safe yet."""
+    fenced: str | None = None
+    """Why nothing can be published any more: another writer has taken over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from usenetfs.control.events import Job
 from usenetfs.control.model import (
     Amount,
     CacheReport,
+    CheckpointReport,
     DownloadRequest,
     DropReport,
     DurabilityReport,
@@ -34,7 +35,8 @@ from usenetfs.daemon.parts import Parts
 from usenetfs.daemon.runtime_settings import RuntimeSettings
 from usenetfs.daemon.speed import SpeedMeter
 from usenetfs.daemon.uploads import prepare_upload
-from usenetfs.errors import FilesystemBusyError, PosixError
+from usenetfs.errors import FencedError, FilesystemBusyError, PosixError
+from usenetfs.index.chain import NONE_YET
 from usenetfs.net.pool import ServerStatus
 from usenetfs.options import DaemonOptions
 from usenetfs.transfer.tree_articles import find
@@ -55,6 +57,8 @@ class Facade:
         self._answered = trio.Event()
         self._answered.set()
         self._runtime = RuntimeSettings(parts, options.settings.upload)
+        self.drained = False
+        """Whether an unmount waited for everything to be safe."""
         self._upload = SpeedMeter(lambda: parts.uploader.counts.bytes_posted)
         self._download = SpeedMeter(lambda: parts.fetcher.bytes_fetched)
 
@@ -98,7 +102,20 @@ class Facade:
                 for kind, counts in parts.retries.counts().items()
             ),
             cache=await self.cache(),
+            checkpoint=self._checkpoint(),
             recent_errors=parts.errors.list(),
+        )
+
+    def _checkpoint(self) -> CheckpointReport:
+        publisher = self._parts.publisher
+        state = publisher.state
+        none = state.number == NONE_YET
+        return CheckpointReport(
+            number=None if none else state.number,
+            time=None if none else float(state.time),
+            pending_changes=publisher.pending(),
+            held_files=state.held,
+            fenced=state.fenced or None,
         )
 
     def _queues(self) -> tuple[QueueReport, ...]:
@@ -128,11 +145,12 @@ class Facade:
         return render_metrics(await self.status())
 
     async def sync(self) -> SyncReport:
-        """Return when everything written before the call was seen on the servers."""
+        """Return when everything written before the call is on the servers and in a checkpoint."""
         started = time.monotonic()
         self._parts.files.save()
-        await self._parts.uploader.sync()
-        return SyncReport(duration=time.monotonic() - started)
+        await self._parts.publisher.unless_fenced(self._parts.uploader.sync)
+        number = await self._parts.publisher.publish_surely()
+        return SyncReport(duration=time.monotonic() - started, checkpoint=number)
 
     async def drop_cache(self, path: str | None = None) -> DropReport:
         self._parts.content.forget()
@@ -167,6 +185,9 @@ class Facade:
         self._check_serving()
         if self._options.read_only:
             raise PosixError(errno.EROFS, f'filesystem "{self._options.name}" is mounted read-only')
+        fenced = self._parts.publisher.state.fenced
+        if fenced:
+            raise FencedError(fenced)
         return await prepare_upload(self._parts, self._options.settings, request, self.sync)
 
     async def download(self, request: DownloadRequest) -> Job:
@@ -199,6 +220,7 @@ class Facade:
         try:
             if not lazy:
                 await self.sync()
+                self.drained = True
             self._state = "unmounting"
             if self._options.mountpoint is not None:
                 await trio.to_thread.run_sync(_unmount, self._options.mountpoint, lazy)

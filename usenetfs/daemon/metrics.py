@@ -23,6 +23,7 @@ class _StatusCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from _transfer(self._status)
         yield from _stored(self._status)
+        yield from _chain(self._status)
         yield from _servers(self._status)
         yield from _retries(self._status)
         yield from _process()
@@ -67,6 +68,18 @@ def _stored(status: StatusReport) -> Iterator[Metric]:
     yield _gauge("usenet_cache_bytes", "Octets in the disk cache", status.cache.bytes)
     yield CounterMetricFamily("usenet_cache_hits", "Disk cache hits", value=status.cache.hits)
     yield CounterMetricFamily("usenet_cache_misses", "Disk cache misses", value=status.cache.misses)
+
+
+def _chain(status: StatusReport) -> Iterator[Metric]:
+    checkpoint = status.checkpoint
+    if checkpoint.number is not None and checkpoint.time is not None:
+        yield _gauge("usenet_checkpoint_number", "The last checkpoint", checkpoint.number)
+        yield _gauge("usenet_checkpoint_time_seconds", "When it was made", checkpoint.time)
+    yield _gauge(
+        "usenet_checkpoint_pending_changes", "Changes not in it", checkpoint.pending_changes
+    )
+    yield _gauge("usenet_checkpoint_held_files", "Files it has as before", checkpoint.held_files)
+    yield _gauge("usenet_fenced", "1 once another writer took over", checkpoint.fenced is not None)
 
 
 def _servers(status: StatusReport) -> Iterator[Metric]:

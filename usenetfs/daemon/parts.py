@@ -15,6 +15,8 @@ import trio
 
 from usenetfs.article.keys import KeySet
 from usenetfs.article.newsgroups import GroupRule, NewsgroupChoice
+from usenetfs.checkpoint.publish import Publisher, PublishSettings
+from usenetfs.checkpoint.sending import Sender
 from usenetfs.config.models import RetrySection, Settings, UploadSection
 from usenetfs.config.servers import server_settings
 from usenetfs.daemon.recent_errors import RecentErrors
@@ -65,6 +67,7 @@ class Parts:
     staged: StagedBlocks
     fetcher: Fetcher
     uploader: Uploader
+    publisher: Publisher
     files: Files
     operations: Operations
     posts: LimitedPosts
@@ -155,6 +158,19 @@ def _wire(
     )
     content.on_small = prefetcher.small_file
     care = CacheCare(index, fetcher, cache, Pins(options.paths.pins))
+    publisher = Publisher(
+        index,
+        open_sender(options, keys, providers, retries),
+        keys=keys,
+        settings=PublishSettings(
+            interval=settings.checkpoint.interval,
+            copies=settings.checkpoint.copies,
+            piece_size=block_size,
+            spool=options.paths.data,
+        ),
+        save=files.save,
+        report=errors.report,
+    )
     operations = Operations(
         index,
         inodes,
@@ -167,6 +183,7 @@ def _wire(
         writeback=options.writeback,
         report=errors.report,
     )
+    operations.may_change = lambda: not publisher.fenced.is_set()
     kernel = KernelCache(inodes)
     store = TreeStore(
         index,
@@ -188,6 +205,7 @@ def _wire(
         staged=staged,
         fetcher=fetcher,
         uploader=uploader,
+        publisher=publisher,
         files=files,
         operations=operations,
         posts=posts,
@@ -195,6 +213,21 @@ def _wire(
         kernel=kernel,
         errors=errors,
         retries=retries,
+    )
+
+
+def open_sender(
+    options: DaemonOptions, keys: KeySet, providers: ProviderSet, retries: RetryManager
+) -> Sender:
+    """What posts the articles of the chain."""
+    return Sender(
+        providers,
+        keys=keys,
+        filesystem_id=options.filesystem_id,
+        groups=newsgroup_choice(options.settings),
+        retries=retries,
+        first=options.settings.upload.check_delay,
+        deadline=options.settings.upload.check_timeout,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import trio
 
@@ -19,7 +20,7 @@ from usenetfs.daemon.facade import Facade
 from usenetfs.daemon.memory import keep_large_buffers
 from usenetfs.daemon.parts import Parts, open_parts
 from usenetfs.daemon.reasons import raise_the_reason
-from usenetfs.errors import UsenetfsError
+from usenetfs.errors import FencedError, UsenetfsError
 from usenetfs.fs.mount import MountSession, mounted
 from usenetfs.options import DaemonOptions
 
@@ -27,6 +28,9 @@ log = logging.getLogger("usenetfs.daemon")
 
 MAINTENANCE_INTERVAL = 2.0
 """Seconds between two looks at the size of the index's log."""
+
+LAST_CHECKPOINT = 30.0
+"""Seconds that the end of a drained mount waits for its last checkpoint."""
 
 WAL_WORTH_IT = 4 << 20
 """Bytes of log below which it is left alone."""
@@ -66,9 +70,12 @@ async def _run(options: DaemonOptions, work: Work) -> None:
             nursery.start_soon(parts.files.save_regularly)
             nursery.start_soon(facade.measure)
             nursery.start_soon(parts.care.run)
-            nursery.start_soon(parts.uploader.run)
+            nursery.start_soon(_upload, parts)
+            nursery.start_soon(parts.publisher.run)
             await nursery.start(serve_control, facade, options.paths.control_socket)
             await work(options, parts, facade)
+            if facade.drained:
+                await _publish_the_rest(parts)
             await facade.last_answer()
             nursery.cancel_scope.cancel()
 
@@ -118,6 +125,21 @@ async def _unmount_on_signal(
 
 def _unmount_lazily(session: MountSession) -> None:
     mounts.unmount(session.mountpoint, lazy=True)
+
+
+async def _upload(parts: Parts) -> None:
+    """Upload until cancelled, or until another writer has taken over."""
+    with suppress(FencedError):
+        await parts.publisher.unless_fenced(parts.uploader.run)
+
+
+async def _publish_the_rest(parts: Parts) -> None:
+    """What the last moments of the mount changed: times, names of files that were still open."""
+    with trio.move_on_after(LAST_CHECKPOINT):
+        try:
+            await parts.publisher.publish()
+        except UsenetfsError as error:
+            log.info("the last changes are not in a checkpoint yet: %s", error)
 
 
 async def _maintain(parts: Parts) -> None:

@@ -21,14 +21,36 @@ from usenetfs.fs.errno import errno_of
 
 log = logging.getLogger("usenetfs.fs")
 
+CHANGING = frozenset(
+    {
+        "create",
+        "link",
+        "mkdir",
+        "mknod",
+        "removexattr",
+        "rename",
+        "rmdir",
+        "setattr",
+        "setxattr",
+        "symlink",
+        "unlink",
+        "write",
+    }
+)
+"""Handlers that change the filesystem: they answer EROFS where ``may_change()`` says no."""
+
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
 
 
 def guarded(handler: Handler) -> Handler:
-    """Wrap a method of an object that has ``report(error)``, a call that takes UsenetfsErrors."""
+    """Wrap a method of an object that has ``report(error)``, a call that takes UsenetfsErrors, and
+    for those of :data:`CHANGING` ``may_change()``."""
+    changes = handler.__name__ in CHANGING
 
     @functools.wraps(handler)
     async def guard(self: Any, *arguments: Any, **named: Any) -> Any:
+        if changes and not self.may_change():
+            raise pyfuse3.FUSEError(errno.EROFS)
         try:
             return await handler(self, *arguments, **named)
         except pyfuse3.FUSEError:

@@ -76,6 +76,8 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.enable_writeback_cache = writeback
         self.report = report
+        self.may_change: Callable[[], bool] = lambda: True
+        """Asked before each change: False once another writer goes on with the filesystem."""
         self._index = index
         self._inodes = inodes
         self._namespace = namespace
@@ -300,6 +302,8 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        if flags & (WRITE_FLAGS | os.O_TRUNC) and not self.may_change():
+            raise pyfuse3.FUSEError(errno.EROFS)
         self._inodes.get(InodeId(inode))
         if flags & os.O_TRUNC:
             self._files.resize(InodeId(inode), 0)

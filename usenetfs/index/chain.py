@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import enum
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 from usenetfs.index.database import Database
@@ -113,6 +113,21 @@ class ChainTable:
         with self._database.transaction():
             self.set_state(state)
             self._database.write("DELETE FROM local_publication")
+
+    def pass_over(self, state: ChainState, number: int) -> ChainState:
+        """``number`` can be nobody's any more: the chain goes on behind it, with a snapshot.
+
+        Returns the new state. Opens a transaction.
+        """
+        passed = replace(state, number=number, snapshot=NONE_YET)
+        with self._database.transaction():
+            self._database.write("DELETE FROM local_held WHERE number = ?", (number,))
+            self._database.write(
+                "UPDATE local_held SET number = ? WHERE number = ?", (number, state.number)
+            )
+            self._database.write("DELETE FROM local_publication WHERE stage < ?", (Stage.DONE,))
+            self.set_state(passed)
+        return passed
 
     # --- publications
 
