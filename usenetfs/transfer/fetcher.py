@@ -17,7 +17,7 @@ It does not know files, staging, or FUSE.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
@@ -130,6 +130,10 @@ class Fetcher:
             f"<Fetcher memory={self._containers.currsize + self._segments.currsize} "
             f"fetches={len(self._flights)}>"
         )
+
+    def tell_when_done(self, tell: Callable[[ArticleId], None]) -> None:
+        """Have ``tell`` called with each article whose fetch has ended, however it did."""
+        self._flights.on_done = tell
 
     @property
     def active(self) -> int:

@@ -97,6 +97,8 @@ class Flights:
         self._nursery = nursery
         self._work = work
         self._flights: dict[ArticleId, Flight] = {}
+        self.on_done: Callable[[ArticleId], None] = lambda article: None
+        """Called when an article came, failed, or was given up."""
         self.reader_waits = trio.Event()
         """Set while (and some time after) a reader waits for a flight."""
 
@@ -170,6 +172,7 @@ class Flights:
         if self._flights.get(flight.article) is flight:
             del self._flights[flight.article]
         flight.end()
+        self.on_done(flight.article)
 
     def cancel_unsent(self, article: ArticleId) -> bool:
         """Give up a flight for which nobody waits and whose request has not left; whether it was

@@ -9,6 +9,9 @@ Rules:
 
 - All readers together are ahead by ``budget`` bytes at most; those that read in order now share it
   evenly, and each may have at least :data:`LEAST` blocks.
+- Of a reader's blocks only so many are under way at once as arrive in two of the quickest round
+  trips at the reader's speed, and a few more; so a near server is asked over few connections, and
+  a far one soon over all that it takes.
 - The first block of a file comes first: fetching ahead begins when it is there.
 - A seek or the close of the file gives up what was asked for and has not left for a server yet.
 - A fetch that fails is no error here: the reader will ask itself and hear the reason.
@@ -16,10 +19,12 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 
 import trio
 
+from usenetfs.index.blocks import BlockLocation
 from usenetfs.index.index import Index
 from usenetfs.transfer.fetcher import Fetcher
 from usenetfs.transfer.neighbours import Neighbours
@@ -28,6 +33,9 @@ from usenetfs.types import ArticleId, BlockNumber, InodeId
 
 LEAST = 2
 """Blocks that each reader may be ahead, however many they are."""
+
+FEW = 4
+"""Blocks of a reader that may be under way however slow it is."""
 
 ACTIVE = 5.0
 """Seconds after its last read that a reader still counts when the budget is shared."""
@@ -42,14 +50,16 @@ TRAIL = b"small files"
 class Reader:
     """One open file. Only :class:`Prefetcher` changes it."""
 
-    __slots__ = ("_late", "asked", "inode", "pattern", "read_at")
+    __slots__ = ("_late", "asked", "inode", "next", "pattern", "read_at")
 
     def __init__(self, inode: InodeId, pattern: ReadAhead) -> None:
         self.inode = inode
         self.pattern = pattern
         self.read_at = float("-inf")
-        self.asked: dict[BlockNumber, ArticleId] = {}
-        """What was asked for and not reached yet."""
+        self.asked: set[ArticleId] = set()
+        """What is under way."""
+        self.next: deque[BlockLocation] = deque()
+        """What is asked for as soon as that has come."""
         self._late: Sequence[BlockNumber] = ()
 
     def __repr__(self) -> str:
@@ -75,7 +85,10 @@ class Prefetcher:
         self._budget = max(1, budget // block_size)
         self._ahead: set[Reader] = set()
         """Readers with a window."""
+        self._owners: dict[ArticleId, Reader] = {}
+        """Who asked for what is under way."""
         self._neighbours = Neighbours()
+        fetcher.tell_when_done(self._done)
 
     def __repr__(self) -> str:
         return f"<Prefetcher {len(self._ahead)} readers ahead, {self._budget} blocks in all>"
@@ -117,10 +130,10 @@ class Prefetcher:
     def stop(self, reader: Reader) -> None:
         """The reader goes elsewhere, or is done: what has not left for a server is given up."""
         self._ahead.discard(reader)
-        for article in reader.asked.values():
-            self._fetcher.cancel_prefetch(article)
-        reader.asked.clear()
+        reader.next.clear()
         reader.take_put_off()
+        for article in list(reader.asked):
+            self._fetcher.cancel_prefetch(article)
 
     def _share(self, reader: Reader, now: float) -> int:
         others = [
@@ -130,24 +143,43 @@ class Prefetcher:
 
     def _start(self, reader: Reader, wanted: Sequence[BlockNumber], length: int) -> None:
         last = (length - 1) // self._block_size
-        low, high = min(wanted), min(max(wanted), last)
-        place = reader.pattern.last or 0
-        passed = [n for n in reader.asked if (n - place) * reader.pattern.step <= 0]
-        for number in passed:
-            del reader.asked[number]
+        low, high = max(0, min(wanted)), min(max(wanted), last)
+        reader.next.extend(self._located(reader.inode, wanted, low, high))
+        self._pump(reader)
+
+    def _located(
+        self, inode: InodeId, wanted: Sequence[BlockNumber], low: int, high: int
+    ) -> Iterable[BlockLocation]:
+        """The wanted blocks within the file that are stored, nearest first."""
+        locate = self._index.blocks.locate
+        if abs(wanted[-1] - wanted[0]) >= len(wanted):  # a stride
+            inside = [number for number in wanted if low <= number <= high]
+            return [block for number in inside for block in locate(inode, number, 1)]
         if high < low:
-            return
-        if len(wanted) == high - low + 1:
-            found = self._index.blocks.locate(reader.inode, low, high - low + 1)
-        else:
-            found = [
-                block for n in wanted for block in self._index.blocks.locate(reader.inode, n, 1)
-            ]
-        for block in sorted(found, key=lambda block: abs(block.number - place)):
+            return ()
+        found = locate(inode, BlockNumber(low), high - low + 1)
+        return found if wanted[0] <= wanted[-1] else reversed(found)
+
+    def _pump(self, reader: Reader) -> None:
+        """Have as much under way as is useful."""
+        at_once = FEW + int(2 * reader.pattern.speed * self._fetcher.lateness.quickest)
+        place, step = reader.pattern.last or 0, reader.pattern.step
+        while reader.next and len(reader.asked) < at_once:
+            block = reader.next.popleft()
+            if (block.number - place) * step <= 0:
+                continue  # the reader is there already
             if self._fetcher.prefetch(
                 block.article, block.attempt, rewritten=block.message_id, share=reader.inode
             ):
-                reader.asked[block.number] = block.article
+                reader.asked.add(block.article)
+                self._owners[block.article] = reader
+
+    def _done(self, article: ArticleId) -> None:
+        reader = self._owners.pop(article, None)
+        if reader is not None:
+            reader.asked.discard(article)
+            if reader.next:
+                self._pump(reader)
 
     # --- small files -----------------------------------------------------------------------------
 

@@ -76,6 +76,11 @@ class ReadAhead:
         return self._step
 
     @property
+    def speed(self) -> float:
+        """Blocks a second; 0 while that is unknown."""
+        return self._speed
+
+    @property
     def ahead(self) -> int:
         """Blocks that were asked for and not reached yet."""
         if self._ahead is None or self._last is None or not self._window:
