@@ -20,7 +20,7 @@ from usenetfs.errors import (
     PostRejectedError,
     UsenetfsError,
 )
-from usenetfs.net.providers import ProviderSet
+from usenetfs.net.providers import MAX_MISSES, MAX_POSTED, ProviderSet
 from usenetfs.net.settings import ServerSettings
 from usenetfs.net.stream import Stream
 from usenetfs.types import Lane
@@ -224,3 +224,78 @@ async def test_a_rewritten_message_id_is_told(autojump_clock: MockClock) -> None
     async with running(settings("a")) as (providers, fakes):
         fakes["a"].hook = answering("POSTED", "240 <other@server.test> received")
         assert (await providers.post(article(1))).message_id == "<other@server.test>"
+
+
+async def test_what_was_posted_from_here_is_fresh(autojump_clock: MockClock) -> None:
+    async with running(settings("a"), settings("b", posting=False)) as (providers, fakes):
+        with pytest.raises(ArticleMissingError):
+            await providers.fetch(message_id(1), lane=Lane.READER)
+        await providers.post(article(1))
+        fakes["a"].add(1)
+        body = await providers.fetch(message_id(1), lane=Lane.READER)
+        assert body.server == "a", "the miss from before the post is forgotten"
+        for _ in range(2):
+            with pytest.raises(ArticleMissingError):
+                await providers.fetch(message_id(1), lane=Lane.READER, exclude={"a"})
+        fakes["b"].add(1)  # it has spread
+        body = await providers.fetch(message_id(1), lane=Lane.READER, exclude={"a"})
+        assert body.server == "b"
+
+
+async def test_a_stat_asks_no_group_twice(autojump_clock: MockClock) -> None:
+    async with running(
+        settings("a", storage_group="x"), settings("b", storage_group="x"), settings("c")
+    ) as (providers, fakes):
+        assert await providers.stat(message_id(1), lane=Lane.VERIFY) is None
+        assert fakes["a"].counts["STAT"] + fakes["b"].counts["STAT"] == 1
+        assert fakes["c"].counts["STAT"] == 1
+
+
+async def test_every_server_has_its_reason(
+    autojump_clock: MockClock, expect_log: Callable[[str], None]
+) -> None:
+    expect_log("given up")
+    async with running(
+        settings("a"),
+        settings("b", storage_group="x"),
+        settings("c", storage_group="x"),
+        settings("d", posting=False),
+    ) as (providers, fakes):
+        fakes["a"].reachable = False
+        with pytest.raises(NoHealthyServersError) as caught:
+            await providers.fetch(message_id(1), lane=Lane.READER, exclude={"d"})
+        reasons = caught.value.reasons
+        assert set(reasons) == {"a", "b", "c", "d"}
+        assert "refused" in reasons["a"]
+        assert reasons["b"] == reasons["c"]
+        assert "430" in reasons["b"]
+        assert "left out" in reasons["d"]
+        for name in "abc":
+            fakes[name].reachable = False
+            fakes[name].drop_all()
+        with pytest.raises(NoHealthyServersError, match="post to") as caught:
+            await providers.post(article(1))
+        assert set(caught.value.reasons) == {"a", "b", "c", "d"}
+        assert caught.value.reasons["d"] == "posting is off for it"
+
+
+async def test_misses_are_bounded(autojump_clock: MockClock) -> None:
+    async with running(settings("a")) as (providers, _):
+        assert providers._misses.maxsize == MAX_MISSES
+        assert providers._posted.maxsize == MAX_POSTED
+
+
+async def test_the_server_that_takes_articles_faster_gets_more(autojump_clock: MockClock) -> None:
+    async with running(settings("slow"), settings("quick")) as (providers, fakes):
+        fakes["slow"].round_trip, fakes["quick"].round_trip = 0.4, 0.05
+
+        async def some(start: int) -> None:
+            for number in range(start, start + 25):
+                await providers.post(article(number))
+
+        async with trio.open_nursery() as nursery:
+            for start in range(0, 200, 25):
+                nursery.start_soon(some, start)
+        posted = {name: len(server.posted) for name, server in fakes.items()}
+        assert sum(posted.values()) == 200
+        assert posted["quick"] > 2 * posted["slow"] > 0, posted

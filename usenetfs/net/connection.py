@@ -1,7 +1,7 @@
 """One session with a server: a stream, a protocol, and the two tasks that drive them.
 
-Owns: login (greeting, STARTTLS, MODE READER, AUTHINFO), sending commands, receiving replies and
-pairing them with their requests, the serial exchange of a POST, and taking leave.
+Owns: sending commands, receiving replies and pairing them with their requests, the serial exchange
+of a POST, and taking leave. How a session comes about is in :mod:`usenetfs.net.login`.
 Must not know: which request should go where, other connections, retries.
 
 How it works. A *reader* task receives into the protocol's buffer all the time, also while nothing
@@ -31,16 +31,11 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from usenetfs.errors import (
-    AuthenticationError,
-    ConnectionLostError,
-    RemoteProtocolError,
-    TlsError,
-    UsenetfsError,
-)
+from usenetfs.errors import ConnectionLostError, UsenetfsError
 from usenetfs.net.health import Ewma
-from usenetfs.net.replies import ends_session, quote, refused_session
-from usenetfs.net.settings import ServerSettings, TlsMode
+from usenetfs.net.login import Login, Traits
+from usenetfs.net.replies import ends_session, refused_session
+from usenetfs.net.settings import ServerSettings
 from usenetfs.net.stream import Dialer, Stream
 from usenetfs.nntp.client import ClientProtocol, Response
 from usenetfs.nntp.grammar import Verb
@@ -48,6 +43,8 @@ from usenetfs.types import Lane, MessageId
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+__all__ = ["Connection", "ConnectionState", "Request", "Traits"]
 
 ARTICLE_PIECE: Final = 256 * 1024
 """Octets of an article handed to the stream at a time; after each, progress is noted."""
@@ -74,6 +71,8 @@ class Request:
     """The caller has gone; nobody wants the reply."""
     committed: bool = False
     """POST: octets of the article may have left."""
+    sent_at: float = 0.0
+    """When it was given to the connection."""
     sent: bool = False
     """POST: all of the article has been handed to the stream."""
     connection: int = 0
@@ -100,17 +99,6 @@ class ConnectionState(enum.Enum):
     DIALLING = "dialling"
     READY = "ready"
     CLOSING = "closing"
-
-
-@dataclass(slots=True)
-class Traits:
-    """What has been learned about a server by logging in; shared by its connections."""
-
-    capabilities: frozenset[str] | None = None
-    """First words of the CAPABILITIES lines; None: not asked yet; empty: it does not know it."""
-    needs_mode_reader: bool = False
-    posting_announced: bool = True
-    """Whether the last greeting (200 or 201) allowed posting."""
 
 
 class Connection:
@@ -143,12 +131,11 @@ class Connection:
         self.interval = Ewma(weight=0.2)
         """Seconds from one body to the next while the pipeline is not empty."""
         self._settings = settings
-        self._traits = traits
-        self._dialer = dialer
         self._on_reply = on_reply
         self._on_replies = on_replies
         self._stream: Stream | None = None
         self._protocol = ClientProtocol()
+        self._login = Login(settings, traits, self._protocol, dialer)
         self._scope = trio.CancelScope()
         self._ending: UsenetfsError | None = None
         self._peer_ended = False
@@ -213,79 +200,13 @@ class Connection:
 
         The caller sets the timeout, and calls :meth:`close_now` if this fails.
         """
-        self._stream = await self._dialer.connect(self._settings)
-        greeting = await self._receive_reply()
-        self._expect(greeting, {200, 201})
-        if self._settings.tls is TlsMode.STARTTLS:
-            await self._start_tls()
-        if self._traits.capabilities is None:
-            await self._ask_capabilities()
-        if self._traits.needs_mode_reader:
-            greeting = await self._command(Verb.MODE_READER)
-            self._expect(greeting, {200, 201})
-        if self._settings.username is not None and self._settings.password is not None:
-            await self._log_in(self._settings.username, self._settings.password)
-        self._traits.posting_announced = greeting.code == 200
+        self._stream = await self._login.open()
         self.last_used = self.last_heard = trio.current_time()
         self.state = ConnectionState.READY
 
-    async def _start_tls(self) -> None:
-        reply = await self._command(Verb.STARTTLS)
-        if reply.code != 382:
-            raise TlsError(
-                f"{self._settings.name} refuses STARTTLS: {quote(reply.code, reply.text)}",
-                hint='use implicit TLS (tls = "implicit", port 563) if the server offers it',
-                server=self._settings.name,
-            )
-        assert self._stream is not None
-        self._stream = await self._dialer.start_tls(self._stream, self._settings)
-
-    async def _ask_capabilities(self) -> None:
-        reply = await self._command(Verb.CAPABILITIES)
-        if reply.code == 101 and reply.lines is not None:
-            words = (line.split(None, 1) for line in reply.lines)
-            found = frozenset(w[0].decode("ascii", "replace").upper() for w in words if w)
-        elif ends_session(reply.code):
-            self._expect(reply, {101})
-            return
-        else:
-            found = frozenset()  # RFC 977 servers: 500
-        self._traits.capabilities = found
-        self._traits.needs_mode_reader = "MODE-READER" in found
-
-    async def _log_in(self, username: str, password: str) -> None:
-        reply = await self._command(Verb.AUTHINFO_USER, username)
-        if reply.code == 381:
-            reply = await self._command(Verb.AUTHINFO_PASS, password)
-        if reply.code != 281:
-            error = refused_session(reply.code, reply.text, self._settings.name)
-            if isinstance(error, RemoteProtocolError):
-                error = AuthenticationError(error.message, server=self._settings.name)
-            raise error
-
-    def _expect(self, reply: Response, codes: set[int]) -> None:
-        if reply.code not in codes:
-            raise refused_session(reply.code, reply.text, self._settings.name)
-
-    async def _command(self, verb: Verb, *arguments: str) -> Response:
-        assert self._stream is not None
-        await self._stream.send_all([self._protocol.request(verb, *arguments)])
-        return await self._receive_reply()
-
-    async def _receive_reply(self) -> Response:
-        """The next reply during login, where nothing is pipelined."""
-        assert self._stream is not None
-        while True:
-            count = await self._stream.receive_into(self._protocol.buffer())
-            responses = self._protocol.received(count)
-            if len(responses) > 1:
-                raise RemoteProtocolError("more replies than commands", server=self._settings.name)
-            if responses:
-                return responses[0]
-            if not count:
-                raise ConnectionLostError(
-                    "the server ended the session during login", server=self._settings.name
-                )
+    async def ask(self, verb: Verb, *arguments: str) -> Response:
+        """One command and its reply on an opened connection that does not serve: for probes."""
+        return await self._login.command(verb, *arguments)
 
     # --- serving ------------------------------------------------------------------------------
 
@@ -294,6 +215,7 @@ class Connection:
         if not self.inflight and not self.checking:
             self.head_since = self._probe_sent = now
         request.connection = self.number
+        request.sent_at = now
         self.inflight.append(request)
         self.last_used = now
         self.draining = False

@@ -65,6 +65,8 @@ class Health:
     """Seconds from sending a request on an idle connection to the first octet of the reply."""
     rate: Ewma = field(default_factory=Ewma)
     """Octets a second, of one connection, while it is busy."""
+    post_time: Ewma = field(default_factory=Ewma)
+    """Seconds from POST to 240 on one connection."""
     _score: float = 1.0
     _scored_at: float = 0.0
 
@@ -84,13 +86,17 @@ class Health:
         self._score = score + weight * (towards - score)
         self._scored_at = now
 
-    def expected_time(self, now: float, queued: int, connections: int) -> float:
-        """Seconds until an article asked for now would be here: the lower, the better.
+    def expected_time(
+        self, now: float, queued: int, connections: int, *, posting: bool = False
+    ) -> float:
+        """Seconds until an article asked for now would be here (or there): the lower, the better.
 
         ``queued`` requests are before it and ``connections`` work on them. A server nothing is
         known of looks good, so that it gets tried. Failures make it look slow.
         """
         service = self.latency.get(0.001) + TYPICAL_ARTICLE / max(self.rate.get(1e9), 1.0)
+        if posting:
+            service = self.post_time.get(2 * self.latency.get(0.001))
         waiting = service * (1 + queued / max(1, connections))
         return waiting / max(self.score(now), 0.01) ** 2
 

@@ -129,11 +129,12 @@ class Pool:
     def _connections(self) -> dict[int, Connection]:
         return self._state.connections
 
-    def expected_time(self) -> float:
+    def expected_time(self, *, posting: bool = False) -> float:
         """What choosing among servers goes by; see ``Health.expected_time``."""
         owed = sum(len(connection.inflight) for connection in self._connections.values())
         ahead = len(self._state.queue) + owed
-        return self.health.expected_time(trio.current_time(), ahead, self.limit)
+        now = trio.current_time()
+        return self.health.expected_time(now, ahead, self.limit, posting=posting)
 
     def status(self) -> ServerStatus:
         """A snapshot, from memory."""
@@ -294,6 +295,8 @@ class Pool:
             fine = response.crc_ok
             if connection.interval.value:
                 self.health.rate.add(response.wire_size / connection.interval.value)
+        if response.verb is Verb.POST and response.code == 240:
+            self.health.post_time.add(now - request.sent_at)
         if fine:
             connection.failures = 0
             self.health.succeeded(now)

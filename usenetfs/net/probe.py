@@ -48,7 +48,7 @@ async def probe_server(settings: ServerSettings, groups: Sequence[str]) -> Serve
         missing = []
         for group in groups:
             with trio.fail_after(settings.timeouts.response):
-                reply = await connection._command(Verb.GROUP, group)
+                reply = await connection.ask(Verb.GROUP, group)
             if reply.code == 411:
                 missing.append(group)
     except trio.TooSlowError:

@@ -135,12 +135,13 @@ class ProviderSet:
         """The decoded body of an article.
 
         ``exclude``: servers not to ask. ``fresh``: the article is new, so a miss means little:
-        those remembered do not count, and none is remembered. ``share``: within a lane, requests
-        of different shares (say, open files) take turns. ``urgency``: for a caller who may become
-        more urgent meanwhile; its lane counts. Raises ArticleMissingError, EncodingError,
-        NoHealthyServersError.
+        those remembered do not count, and none is remembered; what was posted from here lately is
+        fresh by itself. ``share``: within a lane, requests of different shares (say, open files)
+        take turns. ``urgency``: for a caller who may become more urgent meanwhile; its lane
+        counts. Raises ArticleMissingError, EncodingError, NoHealthyServersError.
         """
-        outcome = _Outcome()
+        outcome = _Outcome(self._pools, exclude)
+        fresh = fresh or message_id in self._posted
         for pool in self._candidates(message_id, exclude, outcome, fresh=fresh):
             request = Request(Verb.BODY, message_id, lane, share)
             if urgency is not None:
@@ -178,10 +179,12 @@ class ProviderSet:
         Not asked on the connection that posted it. Raises NoHealthyServersError when a server that
         may have it could not be asked.
         """
-        outcome = _Outcome()
+        outcome = _Outcome(self._pools)
         posted_at, avoid = self._posted.get(message_id, ("", 0))
         pools = list(self._candidates(message_id, frozenset(), outcome, fresh=True))
         for pool in sorted(pools, key=lambda pool: pool.name != posted_at):
+            if pool.settings.group in outcome.missing:
+                continue
             request = Request(
                 Verb.STAT, message_id, lane, avoid=avoid if pool.name == posted_at else 0
             )
@@ -216,10 +219,14 @@ class ProviderSet:
             if group not in outcome.missing:
                 yield pool
 
-    def _in_order(self, pools: Sequence[Pool]) -> list[Pool]:
+    def _in_order(self, pools: Sequence[Pool], *, posting: bool = False) -> list[Pool]:
         return sorted(
             pools,
-            key=lambda pool: (pool.standing, pool.settings.priority, pool.expected_time()),
+            key=lambda pool: (
+                pool.standing,
+                pool.settings.priority,
+                pool.expected_time(posting=posting),
+            ),
         )
 
     def _note(
@@ -251,14 +258,17 @@ class ProviderSet:
         PostInDoubtError, DuplicateArticleError, PostRejectedError, PostingNotAllowedError,
         NoHealthyServersError.
         """
-        outcome = _Outcome()
+        outcome = _Outcome(self._pools)
         refusals: list[PostingNotAllowedError] = []
-        for pool in self._in_order([pool for pool in self._pools if pool.settings.posting]):
+        for pool in self._in_order(self._pools, posting=True):
+            if not pool.settings.posting:
+                outcome.left_out[pool.name] = "posting is off for it"
+                continue
             request = Request(Verb.POST, article.message_id, lane, article=article.wire)
             try:
                 response = await pool.perform(request)
                 if response.code == 240:
-                    self._posted[article.message_id] = (pool.name, request.connection)
+                    self._remember_posted(article.message_id, pool, request)
                     return PostResult(pool.name, _id_in(response.text) or article.message_id)
                 raise refused_post(response.code, response.text, pool.name)
             except UsenetfsError as error:
@@ -271,11 +281,21 @@ class ProviderSet:
             raise refusals[0].concerning(article.message_id)
         raise outcome.error(doing="post to").concerning(article.message_id)
 
+    def _remember_posted(self, message_id: MessageId, pool: Pool, request: Request) -> None:
+        self._posted[message_id] = (pool.name, request.connection)
+        for other in self._pools:  # it was missing; now it is on its way everywhere
+            self._misses.pop((message_id, other.settings.group), None)
+
 
 class _Outcome:
     """What the servers said so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, pools: Sequence[Pool], exclude: AbstractSet[str] = frozenset()) -> None:
+        self._groups = {pool.name: pool.settings.group for pool in pools}
+        self.left_out = dict.fromkeys(
+            (name for name in self._groups if name in exclude), "left out: it gave a wrong article"
+        )
+        """Server → why it was not to be asked."""
         self.missing: dict[str, str] = {}
         """Storage group → what one of its servers said."""
         self.failed: dict[str, str] = {}
@@ -290,13 +310,24 @@ class _Outcome:
         if self.missing and not self.failed:
             said = "; ".join(self.missing.values())
             return ArticleMissingError(f"no server has the article ({said})")
-        reasons = {**self.damaged, **self.failed}
+        reasons = self._reasons()
         said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         return NoHealthyServersError(
             f"there is no server to {doing}" + (f" ({said})" if said else ""),
             reasons=reasons,
             hint="see how the servers are: usenetfs status",
         )
+
+    def _reasons(self) -> dict[str, str]:
+        """What every server had to say, or why it was not asked."""
+        reasons = {}
+        for name, group in self._groups.items():
+            known = (self.failed, self.damaged, self.left_out)
+            said = next((words[name] for words in known if name in words), None)
+            said = said or self.missing.get(group)
+            if said is not None:
+                reasons[name] = said
+        return reasons
 
 
 def _id_in(text: str) -> MessageId | None:

@@ -25,18 +25,35 @@ from usenetfs.errors import (
 MISSING_CODES: Final = frozenset({420, 423, 430, 451})
 """430 by the book; 451 is what takedowns get; 420 and 423 are other servers' 430."""
 
+_MANY: Final = r"(?:connections?|sessions?|threads?|logins?|clients|users logged)"
 _TOO_MANY: Final = re.compile(
-    r"too many|connection limit|limit .{0,30}connections|max\w*\s.{0,30}connections"
-    r"|connections? .{0,30}(exceed|reach|in use|allowed)|simultaneous|concurrent"
-    r"|exceed\w* .{0,40}connections|already .{0,20}connect",
+    rf"too many (?!articles|errors|group|command|request|ip|bad)"
+    rf"|{_MANY} limit|{_MANY} per (user|acc|cust)"
+    rf"|(limit|max\w*|number|exceed\w*) .{{0,50}}{_MANY}|no (more|further|additional) {_MANY}"
+    rf"|{_MANY} .{{0,30}}(exceed|reach|in use|allowed|maximum)|simultaneous(?! ip)|concurrent"
+    rf"|already .{{0,20}}(connect|logged)|max[-_ ]?connect",
     re.IGNORECASE,
 )
 _QUOTA: Final = re.compile(
-    r"quota|(transfer|traffic|download|byte) limit|used up|out of credit|no credit"
-    r"|block .{0,30}(empty|exhausted|expired)|account .{0,20}expired",
+    r"quota|(transfer|traffic|download|byte|volume|gigabyte|\bgb\b|bandwidth) .{0,20}(limit|exceed)"
+    r"|exceed\w* .{0,30}(transfer|traffic|download|bytes?|volume|bandwidth)|used up"
+    r"|(out of|no( more)?|insufficient) (credit|bytes|data|traffic)|block .{0,30}(empty|exhausted)"
+    r"|(account|subscription|block) .{0,30}expired|payment|depleted",
     re.IGNORECASE,
 )
-_DUPLICATE: Final = re.compile(r"\b435\b|duplicate|already (exists|have|posted)", re.IGNORECASE)
+_DUPLICATE: Final = re.compile(
+    r"^435\b"
+    r"|\bduplicate(?=\W*$|\W+(message|article|msg|id\b|post|of\b))"
+    r"|(article|message|post|id) .{0,60}already"
+    r"|already (exists|have|posted|got|received|stored|here)",
+    re.IGNORECASE,
+)
+_HEADERS: Final = re.compile(r"\bheaders?\b|\bfields?\b", re.IGNORECASE)
+"""In a refusal that speaks of duplicates: it is about lines of the article, not about its id."""
+_SECOND_ADDRESS: Final = re.compile(
+    r"(simultaneous|multiple|too many|different) ip|ip address(es)? .{0,40}(reached|exceed|in use)",
+    re.IGNORECASE,
+)
 TEXT_LIMIT: Final = 200
 """Characters of a server's text that go into a message."""
 
@@ -50,6 +67,12 @@ def quote(code: int, text: str) -> str:
 def refused_session(code: int, text: str, server: str) -> UsenetfsError:
     """Any reply that ends the attempt to open or keep a session: greeting, login, 400, 480, 502."""
     said = quote(code, text)
+    if _SECOND_ADDRESS.search(text):
+        return ServerBusyError(
+            f"{server} serves this account at another address: {said}",
+            hint="another machine uses the account, and the provider allows one at a time",
+            server=server,
+        )
     if _TOO_MANY.search(text):
         return TooManyConnectionsError(f"{server} has enough connections: {said}", server=server)
     if _QUOTA.search(text):
@@ -73,7 +96,8 @@ def refused_post(code: int, text: str, server: str) -> UsenetfsError:
     said = quote(code, text)
     if code == 440:
         return PostingNotAllowedError(f"{server}: {said}", server=server)
-    if code in {435, 441} and (code == 435 or _DUPLICATE.search(text)):
+    duplicate = _DUPLICATE.search(text) and not _HEADERS.search(text)
+    if code == 435 or (code == 441 and duplicate):
         return DuplicateArticleError(f"{server} has this Message-ID: {said}", server=server)
     if code in {436, 437, 441}:
         return PostRejectedError(f"{server} rejected the article: {said}", server=server)
