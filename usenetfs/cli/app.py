@@ -381,6 +381,14 @@ def key_show_recovery(ctx: typer.Context, name: Name) -> None:
     show_recovery(ctx.obj, name)
 
 
+@key_app.command("publish")
+def key_publish(ctx: typer.Context, name: Name) -> None:
+    """Post the key records anew: after init --offline, or before they expire on the servers."""
+    from usenetfs.cli.commands.key import publish
+
+    publish(ctx.obj, name)
+
+
 @key_app.command("change-passphrase")
 def key_change_passphrase(
     ctx: typer.Context,

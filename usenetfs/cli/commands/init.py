@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,9 @@ from usenetfs.errors import ConfigurationError, FilesystemExistsError, UsageErro
 
 if TYPE_CHECKING:
     from usenetfs.article.passphrase import Argon2Cost
+    from usenetfs.daemon.facade import Facade
+    from usenetfs.daemon.parts import Parts
+    from usenetfs.options import DaemonOptions
 
 PAGE = 4096
 MIN_BLOCK, MAX_BLOCK = 4 * PAGE, 900 * 1024
@@ -51,6 +54,12 @@ def run(common: Common, name: str, *, offline: bool, block_size: str, as_json: b
         passwords = vault_passwords(common, passphrase.with_vault(common, chosen))
         check_servers(settings, passwords)
     recovery_key = create(paths, chosen, block_size=octets)
+    if not offline:
+        try:
+            publish(common, paths, chosen, recovery_key, passwords)
+        except BaseException:
+            shutil.rmtree(paths.data, ignore_errors=True)  # there is nothing in it yet
+            raise
     if as_json:
         say_json({"name": name, "path": str(paths.data), "recovery_key": recovery_key})
         return
@@ -97,6 +106,35 @@ def create(
         making.staging.mkdir(mode=0o700)
         making.logs.mkdir(mode=0o700)
     return format_recovery_key(master)
+
+
+def publish(
+    common: Common,
+    paths: FilesystemPaths,
+    chosen: str,
+    recovery_key: str,
+    passwords: Mapping[str, str],
+) -> None:
+    """Post what a new machine begins with: key records, and checkpoint 0."""
+    from usenetfs.article.key_file import read_info
+    from usenetfs.article.recovery_key import parse_recovery_key
+    from usenetfs.cli.unlock import Unlocked, read_key_file
+    from usenetfs.cli.without_mount import run_unlocked
+    from usenetfs.daemon.key_records import publish_key_file
+    from usenetfs.daemon.recovery import Servers, with_servers
+
+    key_file = read_key_file(paths)
+    master = parse_recovery_key(recovery_key)
+
+    async def post_keys(servers: Servers) -> None:
+        await publish_key_file(servers, key_file, master, name=paths.name, passphrases=[chosen])
+
+    async def post_checkpoint(options: DaemonOptions, parts: Parts, facade: Facade) -> None:
+        await facade.sync()
+
+    with_servers(common.settings, passwords, post_keys)
+    unlocked = Unlocked(read_info(key_file).filesystem_id, master)
+    run_unlocked(common, paths, unlocked, passwords, post_checkpoint, purpose="being made")
 
 
 def _block_size(text: str) -> int:

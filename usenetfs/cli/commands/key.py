@@ -58,6 +58,19 @@ def change_passphrase(
     note("to a new filesystem.")
 
 
+def publish(common: Common, name: str) -> None:
+    """Post the key records anew: after init --offline, or before they expire."""
+    from usenetfs.cli.unlock import vault_passwords
+
+    paths = common.directories.existing(name)
+    content = read_key_file(paths)
+    passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}")
+    unlocked = unlock_filesystem(paths, passphrases)
+    passwords = vault_passwords(common, passphrases)
+    _publish(common, content, unlocked.master_key, name, [passphrases.filesystem], passwords)
+    note(f"The keys of {name} can be had back with the passphrase or the recovery key.")
+
+
 def _publish(
     common: Common,
     key_file: bytes,

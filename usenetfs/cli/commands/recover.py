@@ -36,13 +36,15 @@ from usenetfs.errors import (
     UsenetfsError,
     WrongPassphraseError,
 )
-from usenetfs.options import DaemonOptions
 
 if TYPE_CHECKING:
     from usenetfs.article.keys import KeySet
     from usenetfs.checkpoint.record import Record
     from usenetfs.checkpoint.replay import Progress
+    from usenetfs.daemon.facade import Facade
+    from usenetfs.daemon.parts import Parts
     from usenetfs.daemon.recovery import FoundState, Servers
+    from usenetfs.options import DaemonOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,41 +313,17 @@ def _take_over(
     common: Common, paths: FilesystemPaths, recovery: Recovery, passwords: Mapping[str, str]
 ) -> int:
     """Publish the first checkpoint of the new epoch; its number."""
-    from usenetfs import logs
-    from usenetfs.daemon.facade import Facade
-    from usenetfs.daemon.parts import Parts
-    from usenetfs.daemon.run import run_with_parts
+    from usenetfs.cli.unlock import Unlocked
+    from usenetfs.cli.without_mount import run_unlocked
 
     keys = recovery.keys
     assert keys is not None
     numbers: list[int] = []
 
     async def work(options: DaemonOptions, parts: Parts, facade: Facade) -> None:
-        del options
         await facade.sync()
-        state = parts.index.chain.state()
-        numbers.append(-1 if state is None else state.number)
+        numbers.append(parts.publisher.state.number)
 
-    options = DaemonOptions(
-        name=paths.name,
-        paths=paths,
-        directories=common.directories,
-        settings=common.settings,
-        filesystem_id=keys.filesystem_id,
-        master_key=keys.master,
-        passwords=passwords,
-        mountpoint=None,
-        ready=lambda: None,
-        foreground=True,
-    )
-    with (
-        lock.exclusive(paths.lock, name=paths.name, purpose="being taken over"),
-        logs.running(
-            paths.logs,
-            common.settings.log,
-            verbosity=common.verbosity,
-            secrets=options.secrets,
-        ),
-    ):
-        run_with_parts(options, work)
+    unlocked = Unlocked(keys.filesystem_id, keys.master)
+    run_unlocked(common, paths, unlocked, passwords, work, purpose="being taken over")
     return numbers[0]

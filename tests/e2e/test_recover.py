@@ -1,0 +1,208 @@
+"""Everything comes back: another machine, a passphrase or a recovery key, a server account."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.world import PASSPHRASE, ServerProcess, World
+from tests.e2e.conftest import NAME
+from tests.e2e.trees import differences, make_odd_files, rsync_differences
+from usenetfs.article.keys import KeySet
+from usenetfs.article.key_file import read_info
+from usenetfs.article.message_ids import chain_message_id, message_id
+from usenetfs.article.recovery_key import parse_recovery_key
+from usenetfs.types import ArticleId
+
+pytestmark = [pytest.mark.fuse]
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Lost:
+    """A filesystem that was mounted, filled and synced on a machine that is gone."""
+
+    def __init__(self, folder: Path, server: ServerProcess) -> None:
+        self.folder = folder
+        self.server = server
+        self.world = World(folder / "w", server.endpoint)
+        made = json.loads(self.world.run("init", NAME, "--json").stdout)
+        self.recovery_key: str = made["recovery_key"]
+        key_file = (self.world.data_dir / NAME / "keys.json").read_bytes()
+        self.filesystem_id = read_info(key_file).filesystem_id
+        self.original = folder / "original"
+        self.original.mkdir()
+        self.keys = KeySet.from_master(parse_recovery_key(self.recovery_key), self.filesystem_id)
+
+    def fill(self) -> None:
+        """Copy the odd tree in, in two checkpoints."""
+        make_odd_files(self.original / "odd")
+        mount = self.world.mount(NAME)
+        subprocess.run(["cp", "-a", self.original / "odd", mount.path], check=True)
+        mount.sync()
+        (self.original / "late").write_text("written later")
+        subprocess.run(["cp", "-a", self.original / "late", mount.path], check=True)
+        shutil.copystat(self.original, mount.path)
+        mount.stop()
+
+    def burn(self) -> None:
+        """The machine burns: data and caches are gone. (Its configuration is typed in again.)"""
+        shutil.rmtree(self.world.data_dir)
+        shutil.rmtree(self.world.cache_dir, ignore_errors=True)
+
+    def recover(self, *options: str | Path, stdin: str | None = None) -> dict[str, object]:
+        done = self.world.run(
+            "recover", NAME, "--yes", "--json", *options, stdin=stdin, timeout=120
+        )
+        answer: dict[str, object] = json.loads(done.stdout)
+        answer["said"] = done.stderr
+        return answer
+
+    def check(self) -> None:
+        """Mounted again, everything is as it was."""
+        mount = self.world.mount(NAME)
+        assert differences(self.original, mount.path) == []
+        assert rsync_differences(self.original, mount.path) == ""
+        (mount.path / "new").write_text("it can be written to")
+        mount.sync()
+        mount.stop()
+
+
+@pytest.fixture
+def lost(folder: Path, embedded: ServerProcess) -> Iterator[Lost]:
+    made = Lost(folder, embedded)
+    with made.world:
+        made.fill()
+        yield made
+
+
+def test_from_the_passphrase_alone(lost: Lost) -> None:
+    lost.burn()
+    answer = lost.recover()
+    assert answer["lost"] == []
+    assert "files in" in str(answer["said"])
+    lost.check()
+
+
+def test_from_the_recovery_key_with_a_new_passphrase(lost: Lost) -> None:
+    lost.burn()
+    key = lost.folder / "key"
+    key.write_text(lost.recovery_key.lower().replace("-", " ") + "\n")
+    key.chmod(0o600)
+    lost.world.passphrase_file.write_text("another passphrase than before\n")
+    lost.recover("--recovery-key-file", key)
+    lost.check()
+    lost.burn()
+    lost.recover()  # the new passphrase is enough from now on
+    lost.world.passphrase_file.write_text(PASSPHRASE + "\n")
+    lost.world.run("key", "show-recovery", NAME, check=False)
+
+
+def test_a_passphrase_that_leads_nowhere(lost: Lost) -> None:
+    lost.burn()
+    lost.world.passphrase_file.write_text("not the passphrase at all\n")
+    done = lost.world.run("recover", NAME, "--yes", check=False)
+    assert done.returncode == 6
+    assert "either may be mistyped, or there is no such filesystem" in done.stderr
+    assert not (lost.world.data_dir / NAME).exists()
+
+
+def test_a_changed_passphrase(lost: Lost) -> None:
+    new = lost.folder / "new"
+    new.write_text("a much better passphrase\n")
+    new.chmod(0o600)
+    said = lost.world.run("key", "change-passphrase", NAME, "--new-passphrase-file", new).stderr
+    assert "who knows" in said
+    lost.burn()
+    old = lost.world.run("recover", NAME, "--yes", check=False)
+    assert old.returncode == 13
+    assert "was changed since" in old.stderr
+    shutil.copy(new, lost.world.passphrase_file)
+    lost.recover()
+    lost.check()
+
+
+def test_nothing_is_replaced_without_being_asked(lost: Lost) -> None:
+    before = sorted(path.name for path in (lost.world.data_dir / NAME).iterdir())
+    refused = lost.world.run("recover", NAME, check=False)
+    assert refused.returncode == 2
+    assert "--yes" in refused.stderr
+    assert "already" in refused.stderr
+    assert sorted(path.name for path in (lost.world.data_dir / NAME).iterdir()) == before
+    lost.recover()
+    kept = list(lost.world.data_dir.glob(f".{NAME}.replaced-*"))
+    assert len(kept) == 1
+    assert (kept[0] / "index.db").exists()
+    lost.check()
+
+
+# --- losses --------------------------------------------------------------------------------------
+
+
+def chain_articles(lost: Lost) -> list[list[str]]:
+    """Message-IDs of everything the chain consists of: by article, its copies that are there."""
+    spool = spooled(lost.server)
+    done = lost.world.run("checkpoints", NAME, "--count", "0", "--json")
+    found = []
+    for checkpoint in json.loads(done.stdout):
+        ids = [
+            chain_message_id(lost.keys.chain_key, checkpoint["number"], copy) for copy in range(6)
+        ]
+        found.append([wanted for wanted in ids if wanted in spool])
+    return found
+
+
+def spooled(server: ServerProcess) -> dict[str, Path]:
+    """Where each article is in the spool, by Message-ID."""
+    found = {}
+    for path in server.spool.rglob("*"):
+        if path.is_file():
+            head = path.read_bytes()[:2000]
+            at = head.find(b"Message-ID: ")
+            if at >= 0:
+                found[head[at + 12 :].split(b"\r\n", 1)[0].decode()] = path
+    return found
+
+
+def test_the_newest_checkpoint_gone(lost: Lost) -> None:
+    newest = chain_articles(lost)[-1]
+    spool = spooled(lost.server)
+    lost.server.stop()
+    for wanted in newest:
+        spool[wanted].unlink()
+    lost.server.start()
+    lost.burn()
+    answer = lost.recover()
+    assert "a newer one was lost" in str(answer["said"])
+
+
+def test_the_single_file_reader(lost: Lost, tmp_path: Path) -> None:
+    target = tmp_path / "restored"
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "recover_standalone.py"),
+        *(NAME, str(target), "--host", lost.server.endpoint.host),
+        *("--port", str(lost.server.endpoint.port)),
+    ]
+    done = subprocess.run(
+        [*command, "--passphrase-file", str(lost.world.passphrase_file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert differences(lost.original, target) == []
+    key = tmp_path / "key"
+    key.write_text(lost.recovery_key)
+    shutil.rmtree(target)
+    subprocess.run([*command, "--recovery-key-file", str(key)], check=True, timeout=100)
+    assert differences(lost.original, target) == []
