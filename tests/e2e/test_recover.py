@@ -7,19 +7,20 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from scripts.world import PASSPHRASE, ServerProcess, World
+from tests.e2e import spools
 from tests.e2e.conftest import NAME
 from tests.e2e.trees import differences, make_odd_files, rsync_differences
-from usenetfs.article.keys import KeySet
 from usenetfs.article.key_file import read_info
-from usenetfs.article.message_ids import chain_message_id, message_id
+from usenetfs.article.keys import KeySet
+from usenetfs.article.message_ids import chain_message_id
 from usenetfs.article.recovery_key import parse_recovery_key
-from usenetfs.types import ArticleId
+from usenetfs.types import MessageId
 
 pytestmark = [pytest.mark.fuse]
 
@@ -50,6 +51,19 @@ class Lost:
         (self.original / "late").write_text("written later")
         subprocess.run(["cp", "-a", self.original / "late", mount.path], check=True)
         shutil.copystat(self.original, mount.path)
+        mount.stop()
+
+    def change(self, times: int) -> None:
+        """Go on changing things, with a checkpoint after each."""
+        mount = self.world.mount(NAME)
+        for number in range(times):
+            (self.original / f"file {number}").write_text(f"content {number}" * 1000)
+            (self.original / "late").write_text(f"changed {number} times")
+            (self.original / "odd" / f"size-{number}").unlink(missing_ok=True)
+            subprocess.run(
+                ["rsync", "-aHX", "--delete", f"{self.original}/", f"{mount.path}/"], check=True
+            )
+            mount.sync()
         mount.stop()
 
     def burn(self) -> None:
@@ -146,41 +160,67 @@ def test_nothing_is_replaced_without_being_asked(lost: Lost) -> None:
 # --- losses --------------------------------------------------------------------------------------
 
 
-def chain_articles(lost: Lost) -> list[list[str]]:
-    """Message-IDs of everything the chain consists of: by article, its copies that are there."""
-    spool = spooled(lost.server)
+def chain_articles(lost: Lost) -> list[list[MessageId]]:
+    """Message-IDs of the chain's records: by checkpoint, of the copies that are there."""
+    there = set(spools.message_ids(lost.server.spool))
     done = lost.world.run("checkpoints", NAME, "--count", "0", "--json")
     found = []
     for checkpoint in json.loads(done.stdout):
         ids = [
             chain_message_id(lost.keys.chain_key, checkpoint["number"], copy) for copy in range(6)
         ]
-        found.append([wanted for wanted in ids if wanted in spool])
+        found.append([wanted for wanted in ids if wanted in there])
     return found
 
 
-def spooled(server: ServerProcess) -> dict[str, Path]:
-    """Where each article is in the spool, by Message-ID."""
-    found = {}
-    for path in server.spool.rglob("*"):
-        if path.is_file():
-            head = path.read_bytes()[:2000]
-            at = head.find(b"Message-ID: ")
-            if at >= 0:
-                found[head[at + 12 :].split(b"\r\n", 1)[0].decode()] = path
-    return found
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_tenth_of_the_chain_gone(lost: Lost, seed: int) -> None:
+    lost.change(12)
+    articles = [wanted for copies in chain_articles(lost) for wanted in copies]
+    assert len(articles) > 30
+    gone = random.Random(seed).sample(range(len(articles) - 2), len(articles) // 10)
+    delete(lost.server, [articles[number] for number in gone])
+    lost.burn()
+    lost.recover()
+    lost.check()
+
+
+def delete(server: ServerProcess, articles: Sequence[str]) -> None:
+    """Out of the spool, with the server stopped."""
+    server.stop()
+    assert spools.remove(server.spool, articles) == len(articles)
+    server.start()
 
 
 def test_the_newest_checkpoint_gone(lost: Lost) -> None:
-    newest = chain_articles(lost)[-1]
-    spool = spooled(lost.server)
-    lost.server.stop()
-    for wanted in newest:
-        spool[wanted].unlink()
-    lost.server.start()
+    shutil.copytree(lost.original, lost.folder / "former", symlinks=True)
+    former = json.loads(lost.world.run("checkpoints", NAME, "--json").stdout)
+    mount = lost.world.mount(NAME)
+    (mount.path / "newest").write_text("only in what will be lost" * 1000)
+    mount.stop()
+    newest = [
+        wanted
+        for number, copies in enumerate(chain_articles(lost))
+        for wanted in copies
+        if number > former[-1]["number"]
+    ]
+    delete(lost.server, newest)
     lost.burn()
     answer = lost.recover()
     assert "a newer one was lost" in str(answer["said"])
+    assert answer["checkpoint"] == former[-1]["number"]
+    lost.check()
+
+
+def test_a_newest_checkpoint_that_is_there_and_damaged(lost: Lost) -> None:
+    newest = chain_articles(lost)[-1]
+    lost.server.stop()
+    assert spools.damage(lost.server.spool, newest) == len(newest)
+    lost.server.start()
+    lost.burn()
+    answer = lost.recover()
+    assert "is there and cannot be read" in str(answer["said"])
+    assert answer["checkpoint"] < answer["newest"]  # type: ignore[operator]
 
 
 def test_the_single_file_reader(lost: Lost, tmp_path: Path) -> None:

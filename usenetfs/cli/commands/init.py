@@ -47,14 +47,15 @@ def run(common: Common, name: str, *, offline: bool, block_size: str, as_json: b
             hint='add to the configuration: [posting] groups = ["alt.binaries.test"]',
         )
     chosen = passphrase.obtain_new(common, prompt=f"New passphrase for {name}")
-    if not offline:
+    if offline:
+        recovery_key = create(paths, chosen, block_size=octets)
+    else:
         from usenetfs.cli.server_check import check_servers
         from usenetfs.cli.unlock import vault_passwords
 
         passwords = vault_passwords(common, passphrase.with_vault(common, chosen))
         check_servers(settings, passwords)
-    recovery_key = create(paths, chosen, block_size=octets)
-    if not offline:
+        recovery_key = create(paths, chosen, block_size=octets)
         try:
             publish(common, paths, chosen, recovery_key, passwords)
         except BaseException:
@@ -70,6 +71,8 @@ def run(common: Common, name: str, *, offline: bool, block_size: str, as_json: b
     note("")
     say(f"  {recovery_key}")
     note("")
+    if offline:
+        note(f"Before it can be recovered: usenetfs key publish {name}, with a server at hand.")
     note(f"Next: usenetfs mount {name} MOUNTPOINT")
 
 
