@@ -29,6 +29,7 @@ from usenetfs.net.urgency import Urgency
 from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.staging import Staging
 from usenetfs.transfer.content import BlockContent
+from usenetfs.transfer.describe import describer
 from usenetfs.transfer.fetcher import Fetcher, open_fetcher
 from usenetfs.transfer.freeing import Freer
 from usenetfs.transfer.post_check import CheckTimes
@@ -173,7 +174,12 @@ class World:
 
 @asynccontextmanager
 async def opened_world(
-    path: Path, servers: FakeServers, *, check: CheckTimes | None = None, settle: float = 2.0
+    path: Path,
+    servers: FakeServers,
+    *,
+    check: CheckTimes | None = None,
+    settle: float = 2.0,
+    groups: NewsgroupChoice | None = None,
 ) -> AsyncIterator[World]:
     """Open (or make) the filesystem at ``path``; nothing runs until ``uploader.run`` is started."""
     database = path / "index.db"
@@ -210,7 +216,8 @@ async def opened_world(
                 servers,
                 keys=KEYS,
                 filesystem_id=FILESYSTEM_ID,
-                groups=NewsgroupChoice(["alt.binaries.test"]),
+                groups=groups or NewsgroupChoice(["alt.binaries.test"]),
+                describe=describer(index),
                 new_attempt=index.new_attempt,
                 retries=retries,
             )

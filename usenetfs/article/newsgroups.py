@@ -79,6 +79,11 @@ class NewsgroupChoice:
     def __repr__(self) -> str:
         return f"<NewsgroupChoice {len(self._general.groups)} groups, {len(self._rules)} rules>"
 
+    @property
+    def has_rules(self) -> bool:
+        """Whether a name or a size can change the choice."""
+        return bool(self._rules)
+
     def choose(self, name: bytes | None = None, size: int | None = None) -> str:
         """The newsgroup for an article.
 

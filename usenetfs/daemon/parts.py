@@ -36,6 +36,7 @@ from usenetfs.store.pins import Pins
 from usenetfs.store.staging import Staging
 from usenetfs.transfer.cache_care import CacheCare
 from usenetfs.transfer.content import BlockContent
+from usenetfs.transfer.describe import describer
 from usenetfs.transfer.fetcher import Fetcher, open_fetcher
 from usenetfs.transfer.freeing import Freer
 from usenetfs.transfer.limits import QuietHours, UploadLimits
@@ -137,6 +138,7 @@ def _wire(
         groups=newsgroup_choice(settings),
         new_attempt=index.new_attempt,
         retries=retries,
+        describe=describer(index),
         report=errors.report,
     )
     uploader = Uploader(

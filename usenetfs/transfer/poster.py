@@ -39,7 +39,7 @@ from usenetfs.errors import (
 from usenetfs.net.providers import FetchedBody, PostResult
 from usenetfs.net.retry import RetryManager
 from usenetfs.net.retry_rules import Identity, rule_of
-from usenetfs.types import ArticleId, Lane, MessageId
+from usenetfs.types import ArticleId, InodeId, Lane, MessageId
 
 log = logging.getLogger("usenetfs.upload")
 
@@ -47,6 +47,11 @@ log = logging.getLogger("usenetfs.upload")
 def _is_ours_to_report(error: BaseException) -> bool:
     """Staged data waits for better times whatever the error; a fault of ours does not."""
     return isinstance(error, UsenetfsError)
+
+
+def _nobody_knows(inode: InodeId) -> tuple[bytes, int] | None:
+    """The description of a file where rules have nothing to go by."""
+    return None
 
 
 def _tell_nobody(error: UsenetfsError) -> None:
@@ -76,11 +81,13 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A recorded article as it goes out. ``segments``: how many it carries."""
+    """A recorded article as it goes out. ``segments``: how many it carries; ``file``: to which
+    they all belong, if it is one."""
 
     salt: bytes
     outgoing: OutgoingArticle
     segments: int
+    file: InodeId | None
 
     @property
     def article(self) -> ArticleId:
@@ -107,6 +114,9 @@ class Poster:
     """Builds and posts articles. ``new_attempt`` commits a new attempt and its salt to the index
     and returns the attempt's number, or None if nobody waits for the article any more.
 
+    ``describe`` gives a file's name and size, for the rules that choose newsgroups by them; they
+    are asked only where all members of an article belong to one file.
+
     ``report`` is told of each attempt that failed: posting goes on, and a user asks why."""
 
     def __init__(
@@ -118,6 +128,7 @@ class Poster:
         groups: NewsgroupChoice,
         new_attempt: Callable[[ArticleId, bytes], int | None],
         retries: RetryManager,
+        describe: Callable[[InodeId], tuple[bytes, int] | None] = _nobody_knows,
         report: Callable[[UsenetfsError], None] = _tell_nobody,
     ) -> None:
         self._target = target
@@ -126,13 +137,14 @@ class Poster:
         self._groups = groups
         self._new_attempt = new_attempt
         self._retries = retries
+        self._describe = describe
         self._report = report
         self.last_error: UsenetfsError | None = None
         """Why the last post that failed did so; None after a success."""
 
     async def seal(self, recorded: Sequence[Recorded]) -> list[Sealed]:
         """Make articles ready to be sent; one hop to a thread for all of them."""
-        groups = [self._groups.choose(None, None) for _ in recorded]
+        groups = [self._group_for(one_file(r.members)) for r in recorded]
         now = datetime.now(UTC)
         return await trio.to_thread.run_sync(
             _seal_all, self._keys, self._filesystem_id, recorded, groups, now
@@ -183,11 +195,16 @@ class Poster:
         attempt = self._new_attempt(sealed.article, salt)
         if attempt is None:
             return None
-        group = self._groups.choose(None, None)
+        group = self._group_for(sealed.file)
         outgoing = await trio.to_thread.run_sync(
             _seal_anew, self._keys, self._filesystem_id, sealed, attempt, salt, group
         )
-        return Sealed(salt, outgoing, sealed.segments)
+        return Sealed(salt, outgoing, sealed.segments, sealed.file)
+
+    def _group_for(self, file: InodeId | None) -> str:
+        """By rule where the article belongs to one file that a rule fits; else the next in turn."""
+        known = self._describe(file) if file is not None and self._groups.has_rules else None
+        return self._groups.choose(*known) if known is not None else self._groups.choose()
 
     async def _is_ours(self, sealed: Sealed) -> bool:
         try:
@@ -236,8 +253,15 @@ def _seal_all(
             (group,),
             now,
         )
-        sealed.append(Sealed(recorded.salt, outgoing, len(recorded.members)))
+        members = recorded.members
+        sealed.append(Sealed(recorded.salt, outgoing, len(members), one_file(members)))
     return sealed
+
+
+def one_file(members: Sequence[tuple[Member, object]]) -> InodeId | None:
+    """The file that all members belong to; None if there are several."""
+    inodes = {member.inode for member, _ in members}
+    return InodeId(inodes.pop()) if len(inodes) == 1 else None
 
 
 def _seal_anew(
