@@ -48,7 +48,7 @@ from usenetfs.net.urgency import Urgency
 from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.cache_writer import CacheWriter
 from usenetfs.transfer.buffers import BufferPool
-from usenetfs.transfer.flights import Flight, Flights
+from usenetfs.transfer.fetches import Fetch, Fetches
 from usenetfs.transfer.hedging import Lateness
 from usenetfs.transfer.single_flight import SingleFlight
 from usenetfs.types import ArticleId, Codec, Lane, MessageId
@@ -116,7 +116,7 @@ class Fetcher:
             memory // 4, getsizeof=len
         )
         self._buffers = BufferPool(size=BUFFER, count=memory // BUFFER)
-        self._flights = Flights(nursery, self._load)
+        self._fetches = Fetches(nursery, self._load)
         self._expansions: SingleFlight[tuple[ArticleId, int], bytes] = SingleFlight(nursery)
         self.lateness = Lateness()
         self.latency = 0.0
@@ -128,17 +128,17 @@ class Fetcher:
     def __repr__(self) -> str:
         return (
             f"<Fetcher memory={self._containers.currsize + self._segments.currsize} "
-            f"fetches={len(self._flights)}>"
+            f"fetches={len(self._fetches)}>"
         )
 
     def tell_when_done(self, tell: Callable[[ArticleId], None]) -> None:
         """Have ``tell`` called with each article whose fetch has ended, however it did."""
-        self._flights.on_done = tell
+        self._fetches.on_done = tell
 
     @property
     def active(self) -> int:
         """Articles being fetched now."""
-        return len(self._flights)
+        return len(self._fetches)
 
     @property
     def memory_used(self) -> int:
@@ -227,8 +227,8 @@ class Fetcher:
         container = self._containers.get(article)
         if container is not None:
             return container
-        flight = self._flights.start(article, attempt, lane, rewritten=rewritten)
-        return await self._flights.wait(flight)
+        fetch = self._fetches.start(article, attempt, lane, rewritten=rewritten)
+        return await self._fetches.wait(fetch)
 
     def _message_id(
         self, article: ArticleId, attempt: int, rewritten: MessageId | None
@@ -237,7 +237,7 @@ class Fetcher:
 
     def has(self, article: ArticleId) -> bool:
         """Whether the article is in memory, or on its way there."""
-        return article in self._containers or article in self._flights
+        return article in self._containers or article in self._fetches
 
     def prefetch(
         self,
@@ -250,12 +250,12 @@ class Fetcher:
         """Fetch an article because it will be wanted; False: it is here, or on its way."""
         if self.has(article):
             return False
-        self._flights.start(article, attempt, Lane.READAHEAD, rewritten=rewritten, share=share)
+        self._fetches.start(article, attempt, Lane.READAHEAD, rewritten=rewritten, share=share)
         return True
 
     def cancel_prefetch(self, article: ArticleId) -> bool:
         """It will not be wanted after all: give it up if it has cost nothing yet."""
-        return self._flights.cancel_unsent(article)
+        return self._fetches.cancel_unsent(article)
 
     async def cache_only(
         self, article: ArticleId, attempt: int, *, rewritten: MessageId | None = None
@@ -264,9 +264,9 @@ class Fetcher:
         had no room. Raises as :meth:`segment` does."""
         assert self._cache is not None
         for _ in range(2):  # who joins a fetch may come too late for its body
-            flight = self._flights.start(article, attempt, Lane.VERIFY, rewritten=rewritten)
-            flight.keep = True
-            container = await self._flights.wait(flight)
+            fetch = self._fetches.start(article, attempt, Lane.VERIFY, rewritten=rewritten)
+            fetch.keep = True
+            container = await self._fetches.wait(fetch)
             if self._cache.contains(article):
                 return container.size
         return 0
@@ -277,13 +277,13 @@ class Fetcher:
         for key in [key for key in self._segments if key[0] == article]:
             del self._segments[key]
 
-    async def _load(self, flight: Flight) -> Container:
-        container = await self._from_cache(flight.article)
+    async def _load(self, fetch: Fetch) -> Container:
+        container = await self._from_cache(fetch.article)
         if container is None:
-            container = await self._from_servers(flight, flight.urgency, frozenset())
-        for_cache_alone = flight.keep and flight.urgency.lane is Lane.VERIFY
+            container = await self._from_servers(fetch, fetch.urgency, frozenset())
+        for_cache_alone = fetch.keep and fetch.urgency.lane is Lane.VERIFY
         if container.size <= self._containers.maxsize and not for_cache_alone:
-            self._containers[flight.article] = container
+            self._containers[fetch.article] = container
         return container
 
     async def _from_cache(self, article: ArticleId) -> Container | None:
@@ -300,15 +300,15 @@ class Fetcher:
             return None
 
     async def _from_servers(
-        self, flight: Flight, urgency: Urgency, exclude: frozenset[str]
+        self, fetch: Fetch, urgency: Urgency, exclude: frozenset[str]
     ) -> Container:
-        article = flight.article
-        wanted = self._message_id(article, flight.attempt, flight.rewritten)
+        article = fetch.article
+        wanted = self._message_id(article, fetch.attempt, fetch.rewritten)
         wrong: dict[str, str] = {}
         while True:
             started = trio.current_time()
             try:
-                body = await self._patiently(wanted, flight, urgency, exclude, wrong)
+                body = await self._patiently(wanted, fetch, urgency, exclude, wrong)
             except (ArticleMissingError, EncodingError, NetworkError) as error:
                 raise _unavailable(error, wrong).concerning(wanted) from error
             try:
@@ -322,7 +322,7 @@ class Fetcher:
             self._note_duration(trio.current_time() - started)
             self.articles_fetched += 1
             self.bytes_fetched += len(body.data)
-            if self._cache is not None and flight.keep:
+            if self._cache is not None and fetch.keep:
                 await trio.to_thread.run_sync(self._cache.put, article, body.data)
             elif self._writer is not None:
                 self._writer.put(article, body.data)
@@ -335,7 +335,7 @@ class Fetcher:
     async def _patiently(
         self,
         wanted: MessageId,
-        flight: Flight,
+        fetch: Fetch,
         urgency: Urgency,
         exclude: frozenset[str],
         wrong: dict[str, str],
@@ -354,7 +354,7 @@ class Fetcher:
                     wanted,
                     lane=urgency.lane,
                     exclude=exclude.union(wrong),
-                    share=flight.share,
+                    share=fetch.share,
                     urgency=urgency,
                 )
         raise AssertionError("retrying ends with a result or an error")
@@ -364,33 +364,33 @@ class Fetcher:
     async def watch(self) -> None:
         """Until cancelled, look for readers who wait too long, and ask another server for them."""
         while True:
-            await self._flights.reader_waits.wait()
-            awaited = [f for f in self._flights if f.waiting and f.urgency.lane is Lane.READER]
+            await self._fetches.reader_waits.wait()
+            awaited = [f for f in self._fetches if f.waiting and f.urgency.lane is Lane.READER]
             if not awaited:
-                self._flights.reader_waits = trio.Event()
+                self._fetches.reader_waits = trio.Event()
                 continue
-            for flight in awaited:
-                waited = flight.urgency.waiting_since_sent()
+            for fetch in awaited:
+                waited = fetch.urgency.waiting_since_sent()
                 if (
-                    not flight.hedged
-                    and flight.urgency.alternatives
+                    not fetch.hedged
+                    and fetch.urgency.alternatives
                     and self.lateness.may_hedge(waited)
                 ):
-                    self._hedge(flight, waited)
+                    self._hedge(fetch, waited)
             await trio.sleep(WATCH)
 
-    def _hedge(self, flight: Flight, waited: float) -> None:
-        slow = flight.urgency.server
+    def _hedge(self, fetch: Fetch, waited: float) -> None:
+        slow = fetch.urgency.server
         assert slow is not None
-        flight.hedged = True
+        fetch.hedged = True
         log.info("%s takes %.2f s for an article: another server is asked, too", slow, waited)
 
-        async def ask_another(flight: Flight) -> Container:
-            container = await self._from_servers(flight, Urgency(Lane.READER), frozenset({slow}))
-            self._containers[flight.article] = container
+        async def ask_another(fetch: Fetch) -> Container:
+            container = await self._from_servers(fetch, Urgency(Lane.READER), frozenset({slow}))
+            self._containers[fetch.article] = container
             return container
 
-        self._flights.run(flight, ask_another)
+        self._fetches.run(fetch, ask_another)
 
     def _open(self, article: ArticleId, body: Buffer) -> Container:
         if len(body) < SEAL_OVERHEAD:

@@ -1,14 +1,14 @@
 """Articles on their way: one fetch each, however many wait for it.
 
-A *flight* runs in a nursery given at construction, not in the task of who asked first: so a caller
+A *fetch* runs in a nursery given at construction, not in the task of who asked first: so a caller
 that is cancelled takes nothing away from the others. A failure reaches everybody who waited, and is
-forgotten with the flight: the next caller starts anew.
+forgotten with the fetch: the next caller starts anew.
 
 Who comes later may be in a greater hurry: a reader who joins what was asked for ahead of time
-raises the flight's urgency, and with it the request's lane while it has no connection yet. What
+raises the fetch's urgency, and with it the request's lane while it has no connection yet. What
 nobody waits for may be cancelled as long as it costs nothing, that is before its request has left.
 
-A flight may have several *runners* (a second one hedges the first); the first result counts and
+A fetch may have several *runners* (a second one hedges the first); the first result counts and
 ends the others, an error counts only when the last of them fails.
 
 It does not know what fetching means. Not thread-safe: one event loop.
@@ -22,13 +22,14 @@ from collections.abc import Awaitable, Callable, Hashable, Iterator
 import trio
 
 from usenetfs.article.container import Container
+from usenetfs.errors import UsenetfsError
 from usenetfs.net.urgency import Urgency
 from usenetfs.types import ArticleId, Lane, MessageId
 
 log = logging.getLogger("usenetfs.download")
 
 
-class Flight:
+class Fetch:
     """One article. Once ``done``, ``container`` is set, or ``error`` says why not."""
 
     __slots__ = (
@@ -71,7 +72,7 @@ class Flight:
         self._scopes: list[trio.CancelScope] = []
 
     def __repr__(self) -> str:
-        return f"<Flight {self.article} {self.urgency!r} waiting={self.waiting}>"
+        return f"<Fetch {self.article} {self.urgency!r} waiting={self.waiting}>"
 
     def new_scope(self) -> trio.CancelScope:
         """For one runner."""
@@ -87,32 +88,32 @@ class Flight:
                 scope.cancel()
 
 
-Work = Callable[[Flight], Awaitable[Container]]
+Work = Callable[[Fetch], Awaitable[Container]]
 
 
-class Flights:
-    """At most one flight an article. ``work`` fetches it, in ``nursery``."""
+class Fetches:
+    """At most one fetch an article. ``work`` fetches it, in ``nursery``."""
 
     def __init__(self, nursery: trio.Nursery, work: Work) -> None:
         self._nursery = nursery
         self._work = work
-        self._flights: dict[ArticleId, Flight] = {}
+        self._fetches: dict[ArticleId, Fetch] = {}
         self.on_done: Callable[[ArticleId], None] = lambda article: None
         """Called when an article came, failed, or was given up."""
         self.reader_waits = trio.Event()
-        """Set while (and some time after) a reader waits for a flight."""
+        """Set while (and some time after) a reader waits for a fetch."""
 
     def __len__(self) -> int:
-        return len(self._flights)
+        return len(self._fetches)
 
-    def __iter__(self) -> Iterator[Flight]:
-        return iter(list(self._flights.values()))
+    def __iter__(self) -> Iterator[Fetch]:
+        return iter(list(self._fetches.values()))
 
     def __contains__(self, article: ArticleId) -> bool:
-        return article in self._flights
+        return article in self._fetches
 
     def __repr__(self) -> str:
-        return f"<Flights {len(self)} under way>"
+        return f"<Fetches {len(self)} under way>"
 
     def start(
         self,
@@ -122,65 +123,67 @@ class Flights:
         *,
         rewritten: MessageId | None = None,
         share: Hashable = None,
-    ) -> Flight:
-        """The flight of an article, begun now or under way already; it is as urgent as ``lane``."""
-        flight = self._flights.get(article)
-        if flight is None:
-            flight = Flight(article, attempt, rewritten, lane, share)
-            self._flights[article] = flight
-            self.run(flight, self._work)
+    ) -> Fetch:
+        """The fetch of an article, begun now or under way already; it is as urgent as ``lane``."""
+        fetch = self._fetches.get(article)
+        if fetch is None:
+            fetch = Fetch(article, attempt, rewritten, lane, share)
+            self._fetches[article] = fetch
+            self.run(fetch, self._work)
         else:
-            flight.urgency.hurry(lane)
-        return flight
+            fetch.urgency.hurry(lane)
+        return fetch
 
-    async def wait(self, flight: Flight) -> Container:
+    async def wait(self, fetch: Fetch) -> Container:
         """The article, or the error that fetching it ended with."""
-        flight.waiting += 1
-        if flight.urgency.lane is Lane.READER:
+        fetch.waiting += 1
+        if fetch.urgency.lane is Lane.READER:
             self.reader_waits.set()
         try:
-            await flight.done.wait()
+            await fetch.done.wait()
         finally:
-            flight.waiting -= 1
-        if flight.container is None:
-            raise flight.error
-        return flight.container
+            fetch.waiting -= 1
+        if fetch.container is None:
+            raise fetch.error
+        return fetch.container
 
-    def run(self, flight: Flight, work: Work) -> None:
-        """One (more) runner for a flight."""
-        flight.runners += 1
-        self._nursery.start_soon(self._run, flight, work, flight.new_scope())
+    def run(self, fetch: Fetch, work: Work) -> None:
+        """One (more) runner for a fetch."""
+        fetch.runners += 1
+        self._nursery.start_soon(self._run, fetch, work, fetch.new_scope())
 
-    async def _run(self, flight: Flight, work: Work, scope: trio.CancelScope) -> None:
+    async def _run(self, fetch: Fetch, work: Work, scope: trio.CancelScope) -> None:
         try:
             with scope:
-                container = await work(flight)
-                if not flight.done.is_set():
-                    flight.container = container
-                    self._finish(flight)
+                container = await work(fetch)
+                if not fetch.done.is_set():
+                    fetch.container = container
+                    self._finish(fetch)
         except Exception as error:  # noqa: BLE001 - handed to every waiter, who raise it
-            if not flight.done.is_set():
-                flight.error = error
+            if not fetch.done.is_set():
+                fetch.error = error
         finally:
-            flight.runners -= 1
-            if not flight.runners and not flight.done.is_set():
-                if not flight.waiting:
-                    log.info("a fetch ahead of time came to nothing: %s", flight.error)
-                self._finish(flight)
+            fetch.runners -= 1
+            if not fetch.runners and not fetch.done.is_set():
+                if not isinstance(fetch.error, UsenetfsError | trio.BrokenResourceError):
+                    log.error("a fault of usenetfs in a fetch", exc_info=fetch.error)
+                elif not fetch.waiting:
+                    log.info("a fetch ahead of time came to nothing: %s", fetch.error)
+                self._finish(fetch)
 
-    def _finish(self, flight: Flight) -> None:
-        if self._flights.get(flight.article) is flight:
-            del self._flights[flight.article]
-        flight.end()
-        self.on_done(flight.article)
+    def _finish(self, fetch: Fetch) -> None:
+        if self._fetches.get(fetch.article) is fetch:
+            del self._fetches[fetch.article]
+        fetch.end()
+        self.on_done(fetch.article)
 
     def cancel_unsent(self, article: ArticleId) -> bool:
-        """Give up a flight for which nobody waits and whose request has not left; whether it was
+        """Give up a fetch for which nobody waits and whose request has not left; whether it was
         one."""
-        flight = self._flights.get(article)
-        if flight is None or flight.waiting or flight.urgency.lane is Lane.READER:
+        fetch = self._fetches.get(article)
+        if fetch is None or fetch.waiting or fetch.urgency.lane is Lane.READER:
             return False
-        if flight.urgency.server is None or flight.urgency.sent():
+        if fetch.urgency.server is None or fetch.urgency.sent():
             return False
-        self._finish(flight)
+        self._finish(fetch)
         return True
