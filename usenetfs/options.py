@@ -9,13 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 from usenetfs.mounts import SOURCE_PREFIX
 
 if TYPE_CHECKING:
     from usenetfs.config.directories import Directories, FilesystemPaths
     from usenetfs.config.models import Settings
+
+FsyncLevel = Literal["local", "posted", "seen"]
+"""What ``fsync`` waits for: this disk; a server's 240; a later STAT that found it."""
+
+FSYNC_LEVELS: Final[tuple[FsyncLevel, ...]] = ("local", "posted", "seen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,8 @@ class DaemonOptions:
     """Whether the kernel may hold written pages back and merge them."""
     foreground: bool = False
     debug: bool = False
+    fsync: FsyncLevel | None = None
+    """None: what the settings say."""
 
     @property
     def source(self) -> str:

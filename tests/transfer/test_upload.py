@@ -136,10 +136,8 @@ async def test_a_file_cut_while_it_is_sent(
         def cut(_: OutgoingArticle) -> None:
             servers.after_post = lambda _: None
             with world.index.transaction():
-                world.staged.cut(inode, 10)
-                blocks = world.staged.save(inode)
-            world.staged.saved(blocks)
-            world.staged.cut_files(inode, 10)
+                kept = world.staged.cut(inode, 10)
+            world.staged.cut_done(inode, 10, kept)
 
         servers.after_post = cut
         data = os.urandom(BLOCK)

@@ -10,9 +10,10 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from usenetfs.errors import UsageError
+from usenetfs.options import FSYNC_LEVELS, FsyncLevel
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,11 @@ class MountOptions:
     allow_other: bool = False
     writeback: bool = False
     debug: bool = False
+    fsync: FsyncLevel | None = None
+    """None: what the configuration says."""
 
 
-_FLAGS: Final[dict[str, dict[str, bool]]] = {
+_FLAGS: Final[dict[str, dict[str, Any]]] = {
     "ro": {"read_only": True},
     "rw": {"read_only": False},
     "allow_other": {"allow_other": True},
@@ -47,6 +50,8 @@ def parse_mount_options(texts: Iterable[str]) -> MountOptions:
             continue
         if name in _FLAGS:
             options = replace(options, **_FLAGS[name])
+        elif name.startswith("fsync="):
+            options = replace(options, fsync=_fsync_level(name.removeprefix("fsync=")))
         else:
             raise _unknown(name)
     return options
@@ -56,12 +61,24 @@ def format_mount_options(options: MountOptions) -> str:
     """The ``-o`` text that reads back as ``options``."""
     parts = ["ro" if options.read_only else "rw"]
     parts += [name for name in ("allow_other", "writeback", "debug") if getattr(options, name)]
+    if options.fsync is not None:
+        parts.append(f"fsync={options.fsync}")
     return ",".join(parts)
+
+
+def _fsync_level(text: str) -> FsyncLevel:
+    for level in FSYNC_LEVELS:
+        if text == level:
+            return level
+    raise UsageError(
+        f"-o fsync={text}: fsync can wait for {', '.join(FSYNC_LEVELS)}",
+        hint="local: this disk; posted: a server took it; seen: it was found there afterwards",
+    )
 
 
 def _unknown(name: str) -> UsageError:
     close = difflib.get_close_matches(name, _FLAGS, n=1, cutoff=0.6)
     return UsageError(
         f"-o {name}: unknown option{f'; did you mean {close[0]}?' if close else ''}",
-        hint=f"known: {', '.join(_FLAGS)}",
+        hint=f"known: {', '.join(_FLAGS)}, fsync=local|posted|seen",
     )

@@ -229,6 +229,11 @@ class StagingSection(Section):
     """Writers wait when this much is staged."""
     settle: Delay = 2.0
     """How long a block must rest unwritten before it is uploaded."""
+    fsync: Annotated[Literal["local", "posted", "seen"], BeforeValidator(_lower)] = "local"
+    """What ``fsync`` waits for: this disk, a server's acceptance, or that it was found there."""
+    free_at: Annotated[Literal["seen", "verified"], BeforeValidator(_lower)] = "seen"
+    """When the local copy goes: when a STAT found the article, or when it was fetched and opened
+    (which downloads everything once)."""
 
 
 class CheckpointSection(Section):

@@ -7,7 +7,7 @@ values (the settings are taken apart here).
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -30,7 +30,7 @@ from usenetfs.fs.tree_store import TreeStore
 from usenetfs.index.index import Index
 from usenetfs.net.providers import ProviderSet
 from usenetfs.net.retry import RetryManager, RetryPolicy, Strategy
-from usenetfs.options import DaemonOptions
+from usenetfs.options import DaemonOptions, FsyncLevel
 from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.pins import Pins
 from usenetfs.store.staging import Staging
@@ -47,7 +47,7 @@ from usenetfs.transfer.rate_limit import LimitedPosts
 from usenetfs.transfer.sizing import first_workers
 from usenetfs.transfer.staged import StagedBlocks
 from usenetfs.transfer.upload import Uploader, UploadSettings
-from usenetfs.types import Codec
+from usenetfs.types import Codec, Durability, InodeId
 
 READ_PATIENCE = 60.0
 """Seconds that a read goes on asking while no server can be reached."""
@@ -154,7 +154,15 @@ def _wire(
     )
     inodes = LiveInodes(index)
     namespace = Namespace(index, inodes, staged)
-    files = Files(index, inodes, staged, content, freer, staging_limit=settings.staging.max_size)
+    files = Files(
+        index,
+        inodes,
+        staged,
+        content,
+        freer,
+        staging_limit=settings.staging.max_size,
+        reach=_fsync_target(options.fsync or settings.staging.fsync, uploader),
+    )
     prefetcher = Prefetcher(
         index, fetcher, block_size=block_size, budget=settings.cache.memory_size // 3
     )
@@ -302,5 +310,19 @@ def _upload_settings(settings: Settings, providers: ProviderSet) -> UploadSettin
         posters=None if upload.connections is None else min(upload.connections, most),
         most_posters=most,
         staging_limit=settings.staging.max_size,
-        check=CheckTimes(first=upload.check_delay, deadline=upload.check_timeout),
+        check=CheckTimes(
+            first=upload.check_delay,
+            deadline=upload.check_timeout,
+            verify=settings.staging.free_at == "verified",
+        ),
     )
+
+
+def _fsync_target(
+    level: FsyncLevel, uploader: Uploader
+) -> Callable[[InodeId], Awaitable[None]] | None:
+    """What ``fsync`` waits for once the local disk has everything."""
+    if level == "local":
+        return None
+    state = Durability.POSTED if level == "posted" else Durability.SEEN
+    return lambda inode: uploader.reach(inode, state)

@@ -18,6 +18,7 @@ import errno
 import logging
 import stat
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import trio
@@ -43,12 +44,16 @@ MAX_UNSAVED = 2048
 DELETE_BATCH = 4096
 """Block rows deleted between two chances for other work."""
 
+MEASURED_EVERY = 4 << 20
+"""Bytes written between two looks at how much is staged."""
+
 MAX_BLOCKS = 1 << 31
 """Blocks of the longest file: 1.5 EB with the default block size."""
 
 
 class Files:
-    """``staging_limit``: bytes of staging above which writes wait."""
+    """``staging_limit``: bytes of staging above which writes wait. ``reach``: what ``fsync`` waits
+    for beyond the local disk, if anything."""
 
     def __init__(
         self,
@@ -59,6 +64,7 @@ class Files:
         freer: Freer,
         *,
         staging_limit: int,
+        reach: Callable[[InodeId], Awaitable[None]] | None = None,
     ) -> None:
         self._index = index
         self._inodes = inodes
@@ -66,7 +72,10 @@ class Files:
         self._content = content
         self._freer = freer
         self._staging_limit = staging_limit
+        self._reach = reach
         self.max_size = MAX_BLOCKS * staged.block_size
+        self._unmeasured = 0
+        """Bytes that may be written before staging is measured again."""
         self.waiting_writers = 0
         """Writes held back because staging is full."""
 
@@ -92,12 +101,12 @@ class Files:
         end = offset + len(data)
         if end > self.max_size:
             raise PosixError(errno.EFBIG)
-        if self._staged.usage() > self._staging_limit:
+        self._unmeasured -= len(data)
+        if self._unmeasured < 0:
             await self.wait_for_room(self._staging_limit)
+            self._unmeasured = MEASURED_EVERY
         self._staged.write(inode, offset, data)
-        row = self._inodes.get(inode)
-        now = time.time_ns()
-        self._inodes.change(replace(row, size=max(row.size, end), mtime_ns=now, ctime_ns=now))
+        self._inodes.wrote(inode, end)
         self.save_if_many()
         return len(data)
 
@@ -132,13 +141,25 @@ class Files:
             self._inodes.change(resized)
             return
         with self._index.transaction():
-            self._staged.cut(inode, size)
+            kept = self._staged.cut(inode, size)
             self._cut_block_map(inode, size)
-            blocks = self._staged.save(inode)
             self._index.inodes.update(resized)
-        self._staged.saved(blocks)
         self._inodes.written(resized)
-        self._staged.cut_files(inode, size)
+        self._staged.cut_done(inode, size, kept)
+
+    async def resize_in_steps(self, inode: InodeId, size: int) -> None:
+        """:meth:`resize`, letting others work in between when many blocks go.
+
+        The file shrinks from its end, so each step, and a crash between two, leaves a valid file.
+        """
+        first_gone = BlockNumber(-(-size // self._staged.block_size))
+        while True:
+            lowest = self._index.blocks.lowest_of_last(inode, first_gone, DELETE_BATCH)
+            if lowest is None or lowest <= first_gone:
+                break
+            self.resize(inode, min(self._inodes.get(inode).size, lowest * self._staged.block_size))
+            await trio.lowlevel.checkpoint()
+        self.resize(inode, size)
 
     def _cut_block_map(self, inode: InodeId, size: int) -> None:
         number, keep = divmod(size, self._staged.block_size)
@@ -179,10 +200,13 @@ class Files:
                 log.warning("changes could not be saved: %s; it is tried again", error)
 
     async def sync(self, inode: InodeId) -> None:
-        """After it returns, the file as it is now survives a power cut."""
+        """After it returns, the file as it is now survives a power cut, and is as far on its way as
+        ``reach`` takes it. It waits for as long as that takes, also while the network is away."""
         self.save(inode)
         await trio.to_thread.run_sync(self._staged.sync_files, inode)
         await trio.to_thread.run_sync(self._index.sync)
+        if self._reach is not None:
+            await self._reach(inode)
 
     async def sync_names(self) -> None:
         """After it returns, all names as they are now survive a power cut."""

@@ -59,6 +59,25 @@ class LiveInodes:
         """These are the inode's attributes from now on; saved later."""
         self._unsaved[row.id] = row
 
+    def wrote(self, inode: InodeId, end: int) -> None:
+        """Content was written up to byte ``end``: the size grows, the times are now.
+
+        Once a request of the kernel, so without ``replace``, which takes ten times as long."""
+        old = self._unsaved.get(inode) or self.get(inode)
+        now = time.time_ns()
+        self._unsaved[inode] = Inode(
+            inode,
+            old.mode,
+            old.uid,
+            old.gid,
+            old.nlink,
+            max(old.size, end),
+            old.rdev,
+            old.atime_ns,
+            now,
+            now,
+        )
+
     def written(self, *rows: Inode) -> None:
         """These rows are committed: they are what the index says."""
         for row in rows:

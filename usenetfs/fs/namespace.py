@@ -20,7 +20,8 @@ from usenetfs.errors import PosixError
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
-from usenetfs.transfer.staged import HotBlock, StagedBlocks
+from usenetfs.transfer.hot_blocks import HotBlock
+from usenetfs.transfer.staged import StagedBlocks
 from usenetfs.types import InodeId
 
 NAME_MAX = 255

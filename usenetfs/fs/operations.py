@@ -21,6 +21,7 @@ from dataclasses import replace
 import pyfuse3
 
 from usenetfs.errors import UsenetfsError
+from usenetfs.fs import durability
 from usenetfs.fs.files import Files
 from usenetfs.fs.guard import guarded
 from usenetfs.fs.handles import Handles, OpenDirectory, OpenFile
@@ -207,7 +208,7 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         if fields.update_size:
-            self._files.resize(InodeId(inode), attr.st_size)
+            await self._files.resize_in_steps(InodeId(inode), attr.st_size)
         row = self._inodes.get(InodeId(inode))
         changed = replace(
             row,
@@ -223,15 +224,23 @@ class Operations(pyfuse3.Operations):
         self._inodes.change(changed)
         return self._attributes(changed)
 
-    @guarded
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         if name == CAPABILITY and inode not in self._capable:
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+        return await self._getxattr(inode, name)
+
+    @guarded
+    async def _getxattr(self, inode: int, name: bytes) -> bytes:
         if name == PIN:
             if InodeId(inode) not in self._care.pins:
                 raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
             return b"1"
-        value = self._index.xattrs.get(InodeId(inode), name)
+        if name.startswith(durability.PREFIX):
+            self._files.save(InodeId(inode))
+            row = self._inodes.get(InodeId(inode))
+            value = await durability.durability_attribute(self._index, row, name)
+        else:
+            value = self._index.xattrs.get(InodeId(inode), name)
         if value is None:
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
         return value
@@ -245,6 +254,8 @@ class Operations(pyfuse3.Operations):
         if name == PIN:
             self._set_pin(InodeId(inode), bytes(value))
             return
+        if name.startswith(durability.PREFIX):
+            raise pyfuse3.FUSEError(errno.EPERM)
         if len(name) > XATTR_NAME_MAX:
             raise pyfuse3.FUSEError(errno.ERANGE)
         if len(value) > XATTR_SIZE_MAX:
@@ -282,6 +293,8 @@ class Operations(pyfuse3.Operations):
                 raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
             self._care.unpin(InodeId(inode))
             return
+        if name.startswith(durability.PREFIX):
+            raise pyfuse3.FUSEError(errno.EPERM)
         changed = replace(self._inodes.get(InodeId(inode)), ctime_ns=time.time_ns())
         with self._index.transaction():
             removed = self._index.xattrs.remove(InodeId(inode), name)
@@ -306,7 +319,7 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.EROFS)
         self._inodes.get(InodeId(inode))
         if flags & os.O_TRUNC:
-            self._files.resize(InodeId(inode), 0)
+            await self._files.resize_in_steps(InodeId(inode), 0)
         return self._open(InodeId(inode), flags)
 
     def _open(self, inode: InodeId, flags: int) -> pyfuse3.FileInfo:

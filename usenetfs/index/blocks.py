@@ -123,14 +123,19 @@ class BlockTable:
         Returns how many; fewer than ``limit`` means that none is left. Going backwards lets the
         caller shorten a huge file in several transactions, each of which leaves a valid file.
         """
-        lowest = self._database.value(
+        lowest = self.lowest_of_last(inode, first, limit)
+        if lowest is None:
+            return 0
+        return self.delete_range(inode, lowest, None)
+
+    def lowest_of_last(self, inode: InodeId, first: BlockNumber, limit: int) -> BlockNumber | None:
+        """The lowest number among the last ``limit`` blocks numbered ``first`` or more."""
+        number = self._database.value(
             "SELECT min(number) FROM (SELECT number FROM blocks WHERE inode = ? AND number >= ?"
             " ORDER BY number DESC LIMIT ?)",
             (inode, first, limit),
         )
-        if lowest is None:
-            return 0
-        return self.delete_range(inode, lowest, None)
+        return None if number is None else BlockNumber(number)
 
     def delete_range(self, inode: InodeId, first: BlockNumber, last: BlockNumber | None) -> int:
         """Delete blocks ``first`` … ``last`` (None: the end of the file); returns how many."""

@@ -240,6 +240,25 @@ class Index(Transitions):
         )
         return Durability.VERIFIED if unverified is None else Durability.SEEN
 
+    def staged_bytes_of(self, inode: InodeId) -> dict[Durability, int]:
+        """Bytes of a file's content that are staged or posted, all states named."""
+        found = dict.fromkeys(Durability, 0)
+        for posted, octets in self._database.rows(
+            "SELECT state = 2 AND generation = uploaded_generation, sum(bytes)"
+            " FROM local_staging WHERE inode = ? GROUP BY 1",
+            (inode,),
+        ):
+            found[Durability.POSTED if posted else Durability.STAGED] += octets
+        return found
+
+    def stored_bytes_of(self, inode: InodeId, first: int, end: int) -> dict[Durability, int]:
+        """Bytes of blocks ``first`` … ``end - 1`` that are on the servers and not staged anew.
+
+        About a microsecond a block.
+        """
+        rows = self._database.rows(_STORED_BYTES, (inode, first, end))
+        return {Durability(state): octets for state, octets in rows}
+
     def durability_totals(self) -> dict[Durability, Amount]:
         """Blocks and bytes in each state; from counters, so at no cost.
 
@@ -335,6 +354,16 @@ class Index(Transitions):
             deep=deep,
             batch=batch,
         )
+
+
+_STORED_BYTES: Final = """
+SELECT a.state, sum(CASE WHEN w.inode IS NULL THEN b.length WHEN w.whole THEN 0
+                         ELSE max(0, b.length - w.bytes) END)
+FROM blocks b CROSS JOIN segments s ON s.id = b.segment CROSS JOIN articles a ON a.id = s.article
+LEFT JOIN local_staging w ON w.inode = b.inode AND w.block = b.number
+WHERE b.inode = ? AND b.number >= ? AND b.number < ?
+GROUP BY a.state
+"""
 
 
 def _key_check(directory_key: bytes) -> bytes:

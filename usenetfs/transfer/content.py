@@ -12,7 +12,8 @@ from collections.abc import Callable
 from usenetfs.index.blocks import BlockLocation
 from usenetfs.index.index import Index
 from usenetfs.transfer.fetcher import Buffer, Fetcher
-from usenetfs.transfer.staged import HotBlock, StagedBlocks
+from usenetfs.transfer.hot_blocks import HotBlock
+from usenetfs.transfer.staged import StagedBlocks
 from usenetfs.types import ArticleId, BlockNumber, InodeId, Lane
 
 MAX_VIEWS = 32

@@ -14,8 +14,9 @@ import trio
 
 from usenetfs.errors import LocalStorageError
 from usenetfs.index.index import Index
+from usenetfs.transfer.hot_blocks import Key
 from usenetfs.transfer.pulse import Pulse
-from usenetfs.transfer.staged import Key, StagedBlocks
+from usenetfs.transfer.staged import StagedBlocks
 
 log = logging.getLogger("usenetfs.upload")
 

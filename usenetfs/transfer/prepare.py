@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from usenetfs.article.compression import compress
 from usenetfs.article.hashing import segment_hash
-from usenetfs.transfer.staged import Claim, StagedBlocks
+from usenetfs.transfer.hot_blocks import Claim
+from usenetfs.transfer.staged import StagedBlocks
 from usenetfs.types import Codec, SegmentHash
 
 Buffer = bytes | bytearray | memoryview

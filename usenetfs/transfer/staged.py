@@ -28,16 +28,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from usenetfs.errors import LocalStorageError
 from usenetfs.index.index import Index
 from usenetfs.index.staging import StagedBlock, StagingState
 from usenetfs.store.extents import Extents
 from usenetfs.store.staging import Staging
+from usenetfs.transfer.hot_blocks import Claim, HotBlock, Key
 from usenetfs.types import BlockNumber, InodeId
-
-Key = tuple[InodeId, BlockNumber]
 
 FIRST_PAGE = 8
 PAGE = 256
@@ -46,55 +44,6 @@ MAX_PAGES = 32
 
 MAX_HOT = 4096
 """Saved blocks kept in memory; those not saved are kept however many (the saver bounds them)."""
-
-
-@dataclass(slots=True, eq=False)
-class HotBlock:
-    """A staged block in memory. Only :class:`StagedBlocks` changes it."""
-
-    inode: InodeId
-    number: BlockNumber
-    whole: bool
-    extents: Extents
-    generation: int
-    since: int
-    dirtied_ns: int
-    """Its place in the queue: the time of the change ``since``."""
-    changed_at: float
-    """Monotonic time of the last change, in seconds."""
-    saved: bool
-
-    @property
-    def key(self) -> Key:
-        return self.inode, self.number
-
-    @property
-    def staged_end(self) -> int:
-        """Where the last staged byte of the block ends."""
-        return self.extents.end
-
-
-@dataclass(slots=True, eq=False)
-class Claim:
-    """A block taken for upload as it was at ``generation``."""
-
-    inode: InodeId
-    number: BlockNumber
-    generation: int
-    since: int
-    whole: bool
-    extents: tuple[tuple[int, int], ...]
-    cancelled: bool = False
-    """The block was cut off or its file deleted: nothing is to be recorded."""
-
-    @property
-    def key(self) -> Key:
-        return self.inode, self.number
-
-    @property
-    def staged_end(self) -> int:
-        """Where the last staged byte of the block ends."""
-        return self.extents[-1][1] if self.extents else 0
 
 
 class StagedBlocks:
@@ -194,7 +143,9 @@ class StagedBlocks:
         self.on_change(inode)
         touched = []
         for number, start, end in self._pieces(offset, offset + len(data)):
-            hot = self.get(inode, number) or self._new(inode, number, start, end)
+            hot = self._hot.get((inode, number)) or self.get(inode, number)
+            if hot is None:
+                hot = self._new(inode, number, start, end)
             if hot.whole and start > hot.extents.end:
                 self._staging.zero(inode, number, hot.extents.end, start)
             touched.append((hot, start, end))
@@ -259,10 +210,12 @@ class StagedBlocks:
         if hot.extents.covers(0, length):
             hot.whole = True
 
-    def cut(self, inode: InodeId, size: int) -> None:
-        """The file now ends at byte ``size``: rows of what is staged beyond it go.
+    def cut(self, inode: InodeId, size: int) -> list[HotBlock]:
+        """The file now ends at byte ``size``: rows of what is staged beyond it go, unsaved ones
+        before it are saved.
 
-        Inside a transaction; :meth:`cut_files` follows its commit.
+        Inside a transaction. Memory stays as it is until its commit, which :meth:`cut_done` hears
+        of with what is returned: a commit that fails has changed nothing.
         """
         self.on_change(inode)
         number, keep = divmod(size, self.block_size)
@@ -270,11 +223,16 @@ class StagedBlocks:
         if edge is not None:
             self._index.staging.put(self._row(edge))
         self._index.staging.truncate(inode, size)
-        self._drop(lambda key: key[0] == inode and key[1] >= number)
-        self.on_dirty()
+        kept = [hot for hot in self._unsaved.values() if hot.inode == inode and hot.number < number]
+        self._index.staging.put_many([self._row(hot) for hot in kept])
+        return kept
 
-    def cut_files(self, inode: InodeId, size: int) -> None:
-        """Free the local disk beyond ``size``, after the commit that cut the rows."""
+    def cut_done(self, inode: InodeId, size: int, kept: Iterable[HotBlock]) -> None:
+        """The transaction of :meth:`cut` is committed; nothing was awaited since. Frees the local
+        disk beyond ``size``."""
+        number = size // self.block_size
+        self._drop(lambda key: key[0] == inode and key[1] >= number)
+        self.saved(kept)
         self._staging.truncate(inode, size)
 
     def forget_inode(self, inode: InodeId) -> None:
@@ -299,6 +257,10 @@ class StagedBlocks:
     @property
     def unsaved(self) -> int:
         return len(self._unsaved)
+
+    def is_unsaved(self, inode: InodeId) -> bool:
+        """Whether blocks of the file wait to be saved."""
+        return any(key[0] == inode for key in self._unsaved)
 
     def save(self, inode: InodeId | None = None) -> list[HotBlock]:
         """Write unsaved rows (of one inode, or all) to the index, inside a transaction.

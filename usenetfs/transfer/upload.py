@@ -23,23 +23,20 @@ dirty again, and after a rest they are tried anew; the error is reported.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import trio
 
-from usenetfs.article.container import Member, choose_padding, container_size
-from usenetfs.article.seal import SEAL_OVERHEAD, new_salt
 from usenetfs.errors import UsenetfsError
-from usenetfs.index.articles import NewArticle, NewMember, StagedLink
 from usenetfs.index.index import Index
-from usenetfs.index.transitions import NewRecord
 from usenetfs.transfer.content import BlockContent
+from usenetfs.transfer.drafts import draft
 from usenetfs.transfer.flight import Flight, UploadCounts
 from usenetfs.transfer.freeing import Freer
 from usenetfs.transfer.giving_way import GivingWay
+from usenetfs.transfer.hot_blocks import Claim, Key
 from usenetfs.transfer.ledger import Outcome
 from usenetfs.transfer.packer import Packer, PreparedSegment
 from usenetfs.transfer.post_check import CheckTimes, PostChecker, StatSource
@@ -48,7 +45,7 @@ from usenetfs.transfer.prepare import Buffer, compress_all, read_and_hash, read_
 from usenetfs.transfer.pulse import Pulse
 from usenetfs.transfer.queues import BoundedQueue
 from usenetfs.transfer.sizing import PosterSizing, first_posters
-from usenetfs.transfer.staged import Claim, Key, StagedBlocks
+from usenetfs.transfer.staged import StagedBlocks
 from usenetfs.types import ArticleId, Codec, Durability, InodeId, Lane, SegmentHash
 
 log = logging.getLogger("usenetfs.upload")
@@ -365,11 +362,11 @@ class Uploader:
         """Those for which somebody still waits."""
         wanted = [[segment for segment in a if self._wanted(segment)] for a in articles]
         drafts = [
-            _draft(self._index.articles.allocate(), segments) for segments in wanted if segments
+            draft(self._index.articles.allocate(), segments) for segments in wanted if segments
         ]
         counts = self._index.record_articles([record for record, _, _ in drafts])
         recorded = []
-        for (record, draft, segments), waiting in zip(drafts, counts, strict=True):
+        for (record, sealing, segments), waiting in zip(drafts, counts, strict=True):
             article = record.article.id
             for slot, segment in enumerate(segments):
                 segment.article, segment.slot = article, slot
@@ -379,7 +376,7 @@ class Uploader:
                 segment.payload = b""
             self._hashes[article] = [segment.hash for segment in segments]
             if waiting:
-                recorded.append(draft)
+                recorded.append(sealing)
             else:
                 self._forget(article)
         return recorded
@@ -438,56 +435,3 @@ class Uploader:
         for digest, segment in list(self._in_flight.items()):
             if segment.article is None and given_up.issuperset(map(id, segment.claims)):
                 del self._in_flight[digest]
-
-
-def _draft(
-    article: ArticleId, segments: list[PreparedSegment]
-) -> tuple[NewRecord, Recorded, list[PreparedSegment]]:
-    """What is recorded of an article, and what will be sealed of it."""
-    padding = choose_padding(
-        container_size(len(segments), sum(len(segment.payload) for segment in segments)),
-        os.urandom(4),
-    )
-    members = [
-        Member(
-            inode=segment.claims[0].inode,
-            block=segment.claims[0].number,
-            hash=segment.hash,
-            codec=segment.codec,
-            raw_length=segment.raw_length,
-            stored_length=len(segment.payload),
-        )
-        for segment in segments
-    ]
-    recorded = Recorded(
-        article,
-        0,
-        new_salt(),
-        [(member, segment.payload) for member, segment in zip(members, segments, strict=True)],
-        padding,
-    )
-    size = container_size(len(members), sum(member.stored_length for member in members))
-    record = NewArticle(
-        article,
-        0,
-        recorded.salt,
-        size + padding + SEAL_OVERHEAD,
-        [
-            NewMember(
-                member.inode,
-                member.block,
-                segment.claims[0].generation,
-                member.hash,
-                member.codec,
-                member.raw_length,
-                member.stored_length,
-            )
-            for member, segment in zip(members, segments, strict=True)
-        ],
-    )
-    links = [
-        StagedLink(claim.inode, claim.number, claim.generation, slot)
-        for slot, segment in enumerate(segments)
-        for claim in segment.claims[1:]
-    ]
-    return NewRecord(record, links), recorded, segments

@@ -110,6 +110,7 @@ def serve(
             writeback=chosen.writeback,
             foreground=foreground,
             debug=chosen.debug,
+            fsync=chosen.fsync,
         )
         secrets = (*options.secrets, passphrases.filesystem, passphrases.vault)
         with logs.running(
