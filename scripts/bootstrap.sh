@@ -57,7 +57,7 @@ as_root() {
 
 base_packages() {
     # To build and run: FUSE with its headers, a compiler. To test: programs run inside the mount.
-    printf '%s\n' fuse3 libfuse3-dev pkg-config gcc libc6-dev make git rsync acl attr \
+    printf '%s\n' fuse3 libfuse3-dev pkg-config gcc libc6-dev make git rsync fio acl attr \
         ca-certificates diffutils e2fsprogs openssl procps util-linux
     if find_python complete >/dev/null; then
         :

@@ -180,6 +180,7 @@ async def opened_world(
     check: CheckTimes | None = None,
     settle: float = 2.0,
     groups: NewsgroupChoice | None = None,
+    upload: UploadSettings | None = None,
 ) -> AsyncIterator[World]:
     """Open (or make) the filesystem at ``path``; nothing runs until ``uploader.run`` is started."""
     database = path / "index.db"
@@ -230,7 +231,8 @@ async def opened_world(
                 poster,
                 servers,
                 hash_key=KEYS.hash_key,
-                settings=UploadSettings(
+                settings=upload
+                or UploadSettings(
                     pack_delay=1.0, check=check or CheckTimes(first=0.5, deadline=30.0)
                 ),
                 report=errors.append,

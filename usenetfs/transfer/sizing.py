@@ -83,9 +83,8 @@ class PosterSizing:
 
     def _climb(self, rate: float) -> None:
         if self._base_size and rate < self._base_rate * GAIN:
-            if rate < self._base_rate:
-                self.size = self._base_size
-            self._settle(max(rate, self._base_rate))
+            self.size = self._base_size
+            self._settle(self._base_rate)
         elif self.size >= self.most:
             self._settle(rate)
         else:
