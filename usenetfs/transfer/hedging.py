@@ -33,7 +33,6 @@ class Lateness:
         self._since_refresh = 0
         self._limit: float | None = None
         self._allowance = 1.0
-        self._quickest = 0.0
         self.hedged = 0
         """Second requests so far."""
 
@@ -45,15 +44,9 @@ class Lateness:
         """Seconds after which a fetch is late; None while too little is known."""
         return self._limit
 
-    @property
-    def quickest(self) -> float:
-        """Seconds that the quickest of the last fetches took; 0 before the first."""
-        return self._quickest
-
     def took(self, seconds: float) -> None:
         """A fetch came after ``seconds``."""
         self._durations.append(seconds)
-        self._quickest = min(seconds, self._quickest or seconds)
         self._allowance = min(ALLOWANCE, self._allowance + SHARE)
         self._since_refresh += 1
         if self._since_refresh >= REFRESH and len(self._durations) >= FEWEST_SAMPLES:
@@ -61,7 +54,6 @@ class Lateness:
             ordered = sorted(self._durations)
             usual = ordered[min(len(ordered) - 1, int(PERCENTILE * len(ordered)))]
             self._limit = max(LEAST, MARGIN * usual)
-            self._quickest = ordered[0]
 
     def may_hedge(self, waited: float) -> bool:
         """Whether to ask a second server for what has taken ``waited`` seconds so far."""

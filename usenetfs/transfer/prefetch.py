@@ -9,9 +9,9 @@ Rules:
 
 - All readers together are ahead by ``budget`` bytes at most; those that read in order now share it
   evenly, and each may have at least :data:`LEAST` blocks.
-- Of a reader's blocks only so many are under way at once as arrive in two of the quickest round
-  trips at the reader's speed, and a few more; so a near server is asked over few connections, and
-  a far one soon over all that it takes.
+- Of a reader's blocks only so many are under way at once as it reads while two fetches take their
+  time, and a few more: a slow reader does not take a line from others in bursts, and for a quick
+  one the number doubles until it is served or has its share of the budget.
 - The first block of a file comes first: fetching ahead begins when it is there.
 - A seek or the close of the file gives up what was asked for and has not left for a server yet.
 - A fetch that fails is no error here: the reader will ask itself and hear the reason.
@@ -162,7 +162,7 @@ class Prefetcher:
 
     def _pump(self, reader: Reader) -> None:
         """Have as much under way as is useful."""
-        at_once = FEW + int(2 * reader.pattern.speed * self._fetcher.lateness.quickest)
+        at_once = FEW + int(2 * reader.pattern.speed * self._fetcher.latency)
         place, step = reader.pattern.last or 0, reader.pattern.step
         while reader.next and len(reader.asked) < at_once:
             block = reader.next.popleft()
