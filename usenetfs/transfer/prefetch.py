@@ -24,6 +24,7 @@ from collections.abc import Iterable, Sequence
 
 import trio
 
+from usenetfs.index.articles import Article
 from usenetfs.index.blocks import BlockLocation
 from usenetfs.index.index import Index
 from usenetfs.transfer.fetcher import Fetcher
@@ -41,7 +42,7 @@ ACTIVE = 5.0
 """Seconds after its last read that a reader still counts when the budget is shared."""
 
 TRAIL_SHARE = 2
-"""Trails of small files may have one part in so many of the budget."""
+"""The range of a trail of small files may grow by one part in so many of the budget."""
 
 TRAIL = b"small files"
 """Their share of the lane, beside the inodes of long files."""
@@ -185,12 +186,15 @@ class Prefetcher:
 
     def small_file(self, article: ArticleId) -> None:
         """A file of one block is read; it is in ``article``."""
-        wanted = self._neighbours.on_read(article, max(LEAST, self._budget // TRAIL_SHARE))
-        if wanted is None:
-            return
         articles = self._index.articles
-        for row in articles.list(wanted.after, wanted.count):
-            self._neighbours.asked(row.id)
-            if row.bytes < self._block_size and not self._fetcher.has(row.id):  # else a long file's
+        for wanted in self._neighbours.on_read(article, max(LEAST, self._budget // TRAIL_SHARE)):
+            rows = articles.list(ArticleId(wanted.first - 1), wanted.last - wanted.first + 1)
+            self._fetch_shared([row for row in rows if row.id <= wanted.last])
+
+    def _fetch_shared(self, rows: Sequence[Article]) -> None:
+        """Fetch those of the articles that several files share: not the parts of long ones."""
+        articles = self._index.articles
+        for row in rows:
+            if row.bytes < self._block_size and not self._fetcher.has(row.id):
                 rewritten = articles.message_id(row.id)
                 self._fetcher.prefetch(row.id, row.attempt, rewritten=rewritten, share=TRAIL)
