@@ -6,6 +6,7 @@ values (the settings are taken apart here).
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from usenetfs.checkpoint.sending import Sender
 from usenetfs.config.models import RetrySection, Settings, UploadSection
 from usenetfs.config.servers import server_settings
 from usenetfs.daemon.recent_errors import RecentErrors
-from usenetfs.errors import ConfigurationError
+from usenetfs.errors import ConfigurationError, UsenetfsError
 from usenetfs.fs.files import Files
 from usenetfs.fs.kernel_cache import KernelCache
 from usenetfs.fs.live_inodes import LiveInodes
@@ -48,6 +49,8 @@ from usenetfs.transfer.sizing import first_workers
 from usenetfs.transfer.staged import StagedBlocks
 from usenetfs.transfer.upload import Uploader, UploadSettings
 from usenetfs.types import Codec, Durability, InodeId
+
+log = logging.getLogger("usenetfs.daemon")
 
 READ_PATIENCE = 60.0
 """Seconds that a read goes on asking while no server can be reached."""
@@ -112,6 +115,16 @@ async def open_parts(options: DaemonOptions) -> AsyncIterator[Parts]:
             await nursery.start(providers.run)
             yield _wire(options, keys, index, staging, cache, providers, fetcher, retries, errors)
             nursery.cancel_scope.cancel()
+        _release_numbers(index)
+
+
+def _release_numbers(index: Index) -> None:
+    """The next start goes on without a gap in the numbers; where that fails it skips some."""
+    try:
+        with index.transaction():
+            index.articles.release_reserved()
+    except UsenetfsError as error:
+        log.info("reserved article numbers are left unused: %s", error)
 
 
 def _wire(

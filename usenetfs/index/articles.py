@@ -6,7 +6,9 @@ it goes from one to the other, and what that does to blocks, is transitions.py.
 
 Numbers: an article's id is never used for two contents. :meth:`ArticleTable.allocate` hands them
 out from memory; the record of an article persists the high-water mark in its own transaction, and
-nothing is sent before that commit. So a number lost to a crash was never seen by anybody.
+nothing is sent before that commit. So a number lost to a crash was never seen by anybody. A power
+cut may take commits back; therefore numbers are reserved ahead, a thousand at a time, and the
+reservation is synced before the first of them is used.
 """
 
 from __future__ import annotations
@@ -34,6 +36,12 @@ from usenetfs.types import (
 
 NO_ARTICLE: Final = ArticleId(0)
 """Never allocated: the columns that hold "no article" hold this."""
+
+RESERVED_NUMBERS: Final = 1024
+"""Reserved at a time: one sync for some 700 MB."""
+
+SPARE_NUMBERS: Final = 256
+"""Kept for those who cannot wait for a sync."""
 
 _NUMBER_MASK: Final = (1 << ARTICLE_NUMBER_BITS) - 1
 
@@ -145,14 +153,14 @@ class ArticleTable:
         self._totals = totals
         self._epoch = epoch
         self._next = self._first_unused()
+        self._reserved = 0
 
     def __repr__(self) -> str:
         return f"<ArticleTable epoch={self._epoch} next={self._next}>"
 
     def _first_unused(self) -> int:
         """Above the persisted mark, and above every id of this epoch wherever it is named."""
-        stored = self._database.value("SELECT value FROM local_meta WHERE key = 'next_article'")
-        highest = 1 if stored is None else stored
+        highest = max(1, self._stored("next_article"), self._stored("reserved_articles"))
         low, high = article_id(self._epoch, 0), article_id(self._epoch, _NUMBER_MASK)
         for table in ("articles", "local_article"):
             found = self._database.value(
@@ -162,7 +170,40 @@ class ArticleTable:
                 highest = max(highest, (found & _NUMBER_MASK) + 1)
         return highest
 
+    def _stored(self, key: str) -> int:
+        value = self._database.value("SELECT value FROM local_meta WHERE key = ?", (key,))
+        return 0 if value is None else value
+
     # --- numbering
+
+    def must_reserve(self, count: int) -> bool:
+        """Whether the next ``count`` numbers, and some for others, may be given out only after
+        :meth:`reserve`."""
+        return self._next + count + SPARE_NUMBERS > self._reserved
+
+    def reserve(self, count: int) -> int:
+        """Store that no later start may give out numbers below the mark returned. Inside a
+        transaction. Once that is safe from a power cut too, :meth:`reserved` takes the mark."""
+        mark = self._next + count + RESERVED_NUMBERS
+        self._set_reserved(mark)
+        return mark
+
+    def reserved(self, mark: int) -> None:
+        """What :meth:`reserve` stored is on the disk."""
+        self._reserved = max(self._reserved, mark)
+
+    def release_reserved(self) -> None:
+        """Nothing more is given out before the next start, which may go on without a gap. Inside
+        a transaction."""
+        self._reserved = self._next
+        self._set_reserved(self._next)
+
+    def _set_reserved(self, mark: int) -> None:
+        self._database.write(
+            "INSERT INTO local_meta (key, value) VALUES ('reserved_articles', ?)"
+            " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (mark,),
+        )
 
     @property
     def next_number(self) -> int:

@@ -168,6 +168,7 @@ CREATE TABLE message_ids (
 # --- of this machine -----------------------------------------------------------------------------
 
 # local_meta: next_article: the first article number of this epoch that was never recorded
+#             reserved_articles: numbers below it may have been used, recorded or not
 _LOCAL_META = """
 CREATE TABLE local_meta (
     key   TEXT NOT NULL PRIMARY KEY,

@@ -354,9 +354,21 @@ class Uploader:
         claims = [claim for article in articles for segment in article for claim in segment.claims]
         recorded: list[Recorded] = []
         with self._giving_up(claims):
+            await self._reserve_numbers(len(articles))
             recorded = self._record(articles)
         if recorded:
             await self.flight.launch(recorded)
+
+    async def _reserve_numbers(self, count: int) -> None:
+        """A number that was on the wire is never used again, not even after a power cut."""
+        numbers = self._index.articles
+        if not numbers.must_reserve(count):
+            await trio.lowlevel.checkpoint()
+            return
+        with self._index.transaction():
+            mark = numbers.reserve(count)
+        await trio.to_thread.run_sync(self._index.sync)
+        numbers.reserved(mark)
 
     def _record(self, articles: Sequence[Article]) -> list[Recorded]:
         """Those for which somebody still waits."""
