@@ -171,7 +171,7 @@ class ServerSection(Section):
     cannot take that, ``usenetfs server test`` finds out."""
     reserved_connections: Annotated[int, Field(ge=0, le=199)] | None = None
     """Connections kept for programs that wait for a read; one in ten unless given."""
-    warm_connections: Annotated[int, Field(ge=0, le=200)] = 1
+    warm_connections: Annotated[int, Field(ge=0, le=200)] = 3
     """Connections kept open while nothing is to be done."""
 
     @model_validator(mode="after")

@@ -22,8 +22,8 @@ log = logging.getLogger("usenetfs.store")
 MAX_WAITING: Final = 8
 """Bodies that wait; one more may be being written."""
 
-PROCESSOR_SHARE: Final = 0.25
-"""Of one processor, that writing may take: as much as caches some hundred megabytes a second, more
+PROCESSOR_SHARE: Final = 0.15
+"""Of one processor, that writing may take: as much as caches two hundred megabytes a second, more
 than most lines carry. A server so near that it is faster can be asked again."""
 
 BURST: Final = 0.25
