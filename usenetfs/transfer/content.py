@@ -88,7 +88,7 @@ class BlockContent:
                 self.on_small(location.article)
             segment = self._fetcher.segment_at_hand(location)
             if segment is None:
-                segment = await self._fetcher.segment(location, lane=lane)
+                segment = await self._fetcher.segment(location, lane=lane, share=inode)
                 hot = self._staged.get(inode, number)
                 if self._locate(inode, number) != location or (hot is not None and hot.whole):
                     continue
@@ -127,6 +127,6 @@ class BlockContent:
             location = self._locate(inode, number)
             if location is None:
                 return b""
-            segment = await self._fetcher.segment(location, lane=lane)
+            segment = await self._fetcher.segment(location, lane=lane, share=inode)
             if self._locate(inode, number) == location:
                 return memoryview(segment)[: location.length]

@@ -182,8 +182,11 @@ class Fetcher:
         if len(raw) <= self._segments.maxsize:
             self._segments[location.article, location.slot] = raw
 
-    async def segment(self, location: BlockLocation, *, lane: Lane) -> Buffer:
-        """The raw content of the segment at ``location``.
+    async def segment(
+        self, location: BlockLocation, *, lane: Lane, share: Hashable = None
+    ) -> Buffer:
+        """The raw content of the segment at ``location``. ``share``: who of a lane it is for; they
+        take turns.
 
         Raises DataUnavailableError when no server could give it, IntegrityError when what all
         of them gave is wrong.
@@ -194,7 +197,11 @@ class Fetcher:
             if expanded is not None:
                 return expanded
         container = await self.container(
-            location.article, location.attempt, lane=lane, rewritten=location.message_id
+            location.article,
+            location.attempt,
+            lane=lane,
+            rewritten=location.message_id,
+            share=share,
         )
         try:
             payload = _payload_of(container, location)
@@ -221,13 +228,14 @@ class Fetcher:
         *,
         lane: Lane,
         rewritten: MessageId | None = None,
+        share: Hashable = None,
     ) -> Container:
         """The opened article; one fetch, however many ask. ``rewritten``: its Message-ID, where
         a server made another one of ours."""
         container = self._containers.get(article)
         if container is not None:
             return container
-        fetch = self._fetches.start(article, attempt, lane, rewritten=rewritten)
+        fetch = self._fetches.start(article, attempt, lane, rewritten=rewritten, share=share)
         return await self._fetches.wait(fetch)
 
     def _message_id(
