@@ -106,7 +106,13 @@ def test_full_staging_holds_writers_up_and_not_readers(
     assert _read_anew(mount.path / "known", 100) == b"read me"  # and so it is in the cache
     embedded.stop()
     content = os.urandom(100_000_000)
-    writer = threading.Thread(target=(mount.path / "large").write_bytes, args=(content,))
+
+    def write() -> None:
+        with (mount.path / "large").open("wb", buffering=0) as file:
+            for start in range(0, len(content), 1 << 20):
+                file.write(content[start : start + (1 << 20)])
+
+    writer = threading.Thread(target=write)
     writer.start()
     wait_until(lambda: _status(world)["durability"]["staged"]["bytes"] > limit * 0.8, "full", 60)
     wait_until(
