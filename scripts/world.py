@@ -183,6 +183,8 @@ class Mount:
         self.world = world
         self.name = name
         self.path = path
+        self.lock = world.data_dir / name / "lock"
+        """What names the daemon; a view has its own."""
 
     def __repr__(self) -> str:
         return (
@@ -199,7 +201,7 @@ class Mount:
     def pid(self) -> int | None:
         """The daemon's process id while it runs."""
         try:
-            note = (self.world.data_dir / self.name / "lock").read_text().split()
+            note = self.lock.read_text().split()
             pid = int(note[0]) if note else 0
         except FileNotFoundError:
             return None

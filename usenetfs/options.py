@@ -24,6 +24,21 @@ FSYNC_LEVELS: Final[tuple[FsyncLevel, ...]] = ("local", "posted", "seen")
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """A read-only look at what is on the servers, with an index of its own.
+
+    ``at``: the number of a checkpoint (int), or a time in seconds since 1970 (float); None: follow
+    the newest.
+    """
+
+    at: int | float | None
+
+    @property
+    def follows(self) -> bool:
+        return self.at is None
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonOptions:
     """Everything that :func:`usenetfs.daemon.run_daemon` needs."""
 
@@ -48,6 +63,8 @@ class DaemonOptions:
     debug: bool = False
     fsync: FsyncLevel | None = None
     """None: what the settings say."""
+    view: View | None = None
+    """What to show instead of the filesystem of this machine; ``paths`` are the view's then."""
 
     @property
     def source(self) -> str:

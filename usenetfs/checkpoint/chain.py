@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -174,10 +175,10 @@ class ChainReader:
 
     # --- ways to a state
 
-    async def route(self, newest: int, *, held: int | None = None) -> Route:
+    async def route(self, newest: int, *, held: Collection[int] = ()) -> Route:
         """A way to ``newest``, or to the newest state before it that there is a way to.
 
-        ``held``: a state that is here already; changesets that lead from it are way enough. Raises
+        ``held``: states that are here already; changesets that lead from one are way enough. Raises
         DataUnavailableError if there is no way to anything.
         """
         target = newest
@@ -194,12 +195,12 @@ class ChainReader:
             hint="try again later, or with another server",
         )
 
-    async def _way_back(self, target: int, held: int | None) -> tuple[list[Step], int | None]:
+    async def _way_back(self, target: int, held: Collection[int]) -> tuple[list[Step], int | None]:
         """Steps from ``target`` backwards, and the checkpoint at which it does not go on."""
         steps: list[Step] = []
         at = target
         after: Record | None = None
-        while at != held and len(steps) < MAX_STEPS:
+        while at not in held and len(steps) < MAX_STEPS:
             try:
                 opened = await self.checkpoint(at)
             except DataUnavailableError:
@@ -214,7 +215,7 @@ class ChainReader:
                 return steps, at
             steps.append(Step(opened, Part.CHANGESET))
             after, at = record, record.base
-        return steps, None if at == held else at
+        return steps, None if at in held else at
 
     def _usable(self, reference: DocumentRef | None, number: int, part: Part) -> bool:
         return reference is not None and (number, part) not in self.losses.documents

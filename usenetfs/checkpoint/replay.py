@@ -80,7 +80,7 @@ async def rebuild(
             raise _foreign_schema(route.target)
         try:
             await _build(reader, route, path, writable=writable, report=report)
-        except _UnusableError as unusable:
+        except UnusableError as unusable:
             log.warning(
                 "%s of checkpoint %d cannot be used (%s): another way is looked for",
                 unusable.step.part,
@@ -96,7 +96,7 @@ async def rebuild(
             return route.target
 
 
-class _UnusableError(Exception):
+class UnusableError(Exception):
     """A step's document is lost or wrong."""
 
     def __init__(self, step: Step, error: UsenetfsError) -> None:
@@ -138,7 +138,7 @@ async def apply_step(
     apply: Callable[[Iterable[bytes]], None],
     received: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Feed a step's raw changeset to ``apply``, in a thread. :class:`_UnusableError`."""
+    """Feed a step's raw changeset to ``apply``, in a thread. :class:`UnusableError`."""
     failure: UsenetfsError | None = None
     send, receive = trio.open_memory_channel[bytes | UsenetfsError](QUEUE)
     async with trio.open_nursery() as nursery:
@@ -159,7 +159,7 @@ async def apply_step(
             failure = error
         nursery.cancel_scope.cancel()
     if isinstance(failure, DocumentError | DataUnavailableError):
-        raise _UnusableError(step, failure)
+        raise UnusableError(step, failure)
     if failure is not None:
         raise failure
 

@@ -146,12 +146,25 @@ def mount(
         ),
     ] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="The same as -o ro.")] = False,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="TIME|NUMBER",
+            help="Read-only, as it was: a checkpoint's number, or such as '2 h ago'.",
+        ),
+    ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="Read-only; shows what another machine writes, as it does."),
+    ] = False,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     secrets_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Mount a filesystem; returns when it is usable.
 
-    Example: usenetfs mount photos ~/photos
+    With --at or --follow a view with an index of its own, beside the filesystem's mount if there
+    is one, here or on another machine. Example: usenetfs mount photos ~/photos
     """
     from usenetfs.cli.commands.mount import run
 
@@ -163,6 +176,8 @@ def mount(
         options=list(options or ()) + (["ro"] if read_only else []),
         ready_fd=ready_fd,
         secrets_fd=secrets_fd,
+        at=at,
+        follow=follow,
     )
 
 

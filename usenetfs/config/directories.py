@@ -16,6 +16,9 @@ from typing import Any, Final
 from usenetfs.config.sources import KeyPath, Layer, read_layers
 from usenetfs.errors import ConfigurationError, FilesystemNotFoundError, UsageError
 
+VIEW_MARK: Final = "@"
+"""Between a filesystem's name and that of a view of it; in no name."""
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -66,6 +69,19 @@ class FilesystemPaths:
         """The cache of fetched articles."""
         return self.cache / "articles"
 
+    @property
+    def root(self) -> str:
+        """The filesystem's name, also where these are the paths of a view of it."""
+        return self.name.partition(VIEW_MARK)[0]
+
+    def view(self, key: str) -> FilesystemPaths:
+        """The paths of a read-only view of it: beside its own, so that both may be mounted."""
+        return FilesystemPaths(
+            name=f"{self.name}{VIEW_MARK}{key}",
+            data=self.data / "views" / key,
+            cache=self.cache / "views" / key,
+        )
+
     def exists(self) -> bool:
         return self.key_file.is_file() or self.index.is_file()
 
@@ -89,6 +105,12 @@ class Directories:
                 hint="use letters, digits, dots, dashes and underscores, at most 64 of them",
             )
         return FilesystemPaths(name=name, data=self.data / name, cache=self.cache / name)
+
+    def mounted(self, label: str) -> FilesystemPaths:
+        """The paths of what a mount calls itself: a filesystem, or a view of one."""
+        name, mark, key = label.partition(VIEW_MARK)
+        paths = self.filesystem(name)
+        return paths.view(key) if mark else paths
 
     def existing(self, name: str) -> FilesystemPaths:
         """The paths of a filesystem that is there; FilesystemNotFoundError names those that are."""

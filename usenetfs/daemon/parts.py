@@ -92,7 +92,11 @@ async def open_parts(options: DaemonOptions) -> AsyncIterator[Parts]:
         server_settings(settings, options.passwords), redial=retries.policy_of("connect")
     )
     with (
-        Index.open(options.paths.index, directory_key=keys.directory_key) as index,
+        Index.open(
+            options.paths.index,
+            directory_key=keys.directory_key,
+            read_only=options.view is not None,
+        ) as index,
         Staging(options.paths.staging, block_size=index.identity.block_size) as staging,
         ArticleCache(
             options.paths.articles,
@@ -148,7 +152,7 @@ def _wire(
         posts,
         keys=keys,
         filesystem_id=options.filesystem_id,
-        groups=newsgroup_choice(settings),
+        groups=_groups(options),
         new_attempt=index.new_attempt,
         retries=retries,
         describe=describer(index),
@@ -165,7 +169,7 @@ def _wire(
         settings=_upload_settings(settings, providers),
         report=errors.report,
     )
-    inodes = LiveInodes(index)
+    inodes = LiveInodes(index, read_only=options.read_only)
     namespace = Namespace(index, inodes, staged)
     files = Files(
         index,
@@ -247,11 +251,18 @@ def open_sender(
         providers,
         keys=keys,
         filesystem_id=options.filesystem_id,
-        groups=newsgroup_choice(options.settings),
+        groups=_groups(options),
         retries=retries,
         first=options.settings.upload.check_delay,
         deadline=options.settings.upload.check_timeout,
     )
+
+
+def _groups(options: DaemonOptions) -> NewsgroupChoice:
+    """Where to post; who only looks posts nothing, and needs no groups."""
+    if options.view is not None:
+        return NewsgroupChoice(["alt.binaries.test"])
+    return newsgroup_choice(options.settings)
 
 
 def newsgroup_choice(settings: Settings) -> NewsgroupChoice:

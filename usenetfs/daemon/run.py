@@ -45,6 +45,11 @@ def run_daemon(options: DaemonOptions) -> None:
 
     Raises typed errors; before ``options.ready`` is called nothing is mounted when it does.
     """
+    if options.view is not None:
+        from usenetfs.daemon.view import run_view
+
+        run_view(options)
+        return
     run_with_parts(options, _serve)
 
 
@@ -97,7 +102,7 @@ async def _serve(options: DaemonOptions, parts: Parts, facade: Facade) -> None:
         trio.open_nursery() as nursery,
     ):
         parts.kernel.mounted = True
-        await nursery.start(_unmount_on_signal, session)
+        await nursery.start(unmount_on_signal, session)
         log.info("%s is mounted on %s", options.name, mountpoint)
         options.ready()
         await session.ended.wait()
@@ -109,7 +114,7 @@ async def _serve(options: DaemonOptions, parts: Parts, facade: Facade) -> None:
     log.info("%s is unmounted", options.name)
 
 
-async def _unmount_on_signal(
+async def unmount_on_signal(
     session: MountSession, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """SIGTERM, SIGINT, SIGHUP: unmount now; what is staged stays for the next time."""

@@ -8,6 +8,7 @@ Nothing happens while nothing is mounted, nor for what the kernel has never hear
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 
 import pyfuse3
 
@@ -35,6 +36,13 @@ class KernelCache:
                 pyfuse3.InodeT(parent), pyfuse3.FileNameT(name), ignore_enoent=True
             )
             self.attributes_changed(parent)
+
+    def content_changed(self, inodes: Iterable[InodeId]) -> None:
+        """Bytes of files. For a thread: the kernel may wait for reads that we must answer."""
+        for inode in inodes:
+            if self.mounted and self._inodes.known(inode):
+                with contextlib.suppress(OSError):  # forgotten already
+                    pyfuse3.invalidate_inode(pyfuse3.InodeT(inode), attr_only=False)
 
     def attributes_changed(self, inode: InodeId) -> None:
         """Attributes alone: for these the kernel waits for nobody."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from cachetools import LRUCache
@@ -27,11 +28,20 @@ RELATIME_NS = 24 * 3600 * 1_000_000_000
 """Under relatime an access time older than this is renewed in any case, as the kernel does."""
 
 
+def _nothing(inode: InodeId) -> None:
+    """Nobody wants to know."""
+
+
 class LiveInodes:
     """``capacity``: rows kept in memory that need no saving."""
 
-    def __init__(self, index: Index, *, capacity: int = 16_384) -> None:
+    def __init__(self, index: Index, *, capacity: int = 16_384, read_only: bool = False) -> None:
         self._index = index
+        self._read_only = read_only
+        self._held: dict[InodeId, Inode] = {}
+        self.on_open: Callable[[InodeId], None] = _nothing
+        """Told of each opening; and when nobody has an inode open any more:"""
+        self.on_last_close: Callable[[InodeId], None] = _nothing
         self._rows: LRUCache[InodeId, Inode] = LRUCache(capacity)
         self._unsaved: dict[InodeId, Inode] = {}
         self._lookups: Counter[InodeId] = Counter()
@@ -47,7 +57,7 @@ class LiveInodes:
 
     def get(self, inode: InodeId) -> Inode:
         """The inode as it is now; PosixError(ENOENT) if there is none."""
-        row = self._unsaved.get(inode) or self._rows.get(inode)
+        row = self._unsaved.get(inode) or self._held.get(inode) or self._rows.get(inode)
         if row is None:
             row = self._index.inodes.get(inode)
             if row is None:
@@ -117,6 +127,8 @@ class LiveInodes:
 
     def accessed(self, inode: InodeId) -> None:
         """Somebody read it: renew the access time under relatime."""
+        if self._read_only:
+            return
         row = self.get(inode)
         now = time.time_ns()
         if (
@@ -125,6 +137,36 @@ class LiveInodes:
             or (now - row.atime_ns > RELATIME_NS)
         ):
             self.change(replace(row, atime_ns=now))
+
+    # --- when the index changes behind it (a mount that follows)
+
+    def hold(self, row: Inode) -> None:
+        """The inode stays like this whatever the index says, until :meth:`let_go`."""
+        self._held[row.id] = row
+
+    def let_go(self, inode: InodeId) -> None:
+        """The inode is again what the index says."""
+        self._held.pop(inode, None)
+        self._rows.pop(inode, None)
+
+    def reread(self, inodes: Iterable[InodeId] | None) -> None:
+        """Forget what is remembered of ``inodes`` (None: of all), but for those held."""
+        if inodes is None:
+            self._rows.clear()
+            return
+        for inode in inodes:
+            self._rows.pop(inode, None)
+
+    def is_open(self, inode: InodeId) -> bool:
+        return inode in self._open
+
+    def opened_inodes(self) -> list[InodeId]:
+        """All that are open."""
+        return list(self._open)
+
+    def known_inodes(self) -> list[InodeId]:
+        """All that the kernel was told of."""
+        return list(self._lookups)
 
     # --- who needs it ----------------------------------------------------------------------------
 
@@ -146,11 +188,13 @@ class LiveInodes:
 
     def opened(self, inode: InodeId) -> None:
         self._open[inode] += 1
+        self.on_open(inode)
 
     def closed(self, inode: InodeId) -> None:
         self._open[inode] -= 1
         if not self._open[inode]:
             del self._open[inode]
+            self.on_last_close(inode)
 
     def needed(self, inode: InodeId) -> bool:
         """Whether the kernel or an open file still refers to it."""

@@ -80,7 +80,7 @@ class Operations(pyfuse3.Operations):
         self.may_change: Callable[[], bool] = lambda: True
         """Asked before each change: False once another writer goes on with the filesystem."""
         self._index = index
-        self._inodes = inodes
+        self._inodes = self.inodes = inodes
         self._namespace = namespace
         self._files = files
         self._staged = staged
@@ -266,6 +266,10 @@ class Operations(pyfuse3.Operations):
         self._inodes.change(changed)
         if name == CAPABILITY:
             self.has_capability(InodeId(inode))
+
+    def reread_capabilities(self) -> None:
+        """The index changed behind us."""
+        self._capable = set(self._index.xattrs.having(CAPABILITY))
 
     def has_capability(self, inode: InodeId) -> None:
         """The inode has file capabilities from now on; whoever sets them says so."""

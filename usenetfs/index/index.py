@@ -24,20 +24,20 @@ import apsw
 from usenetfs.errors import DatabaseError, FilesystemExistsError, SchemaVersionError
 from usenetfs.index.articles import ArticleState, ArticleTable, InFlightArticle
 from usenetfs.index.attributes import SymlinkTable, XattrTable
-from usenetfs.index.blocks import BlockTable
+from usenetfs.index.blocks import BlockLocation, BlockTable
 from usenetfs.index.chain import ChainTable
 from usenetfs.index.changelog import Changelog
 from usenetfs.index.check import Checker, Finding
 from usenetfs.index.cut import Cut
 from usenetfs.index.database import Database, Transaction, sync_directory, translate
 from usenetfs.index.dirents import DirentTable
-from usenetfs.index.inodes import COLUMNS, InodeTable
+from usenetfs.index.inodes import COLUMNS, Inode, InodeTable
 from usenetfs.index.schema import APPLICATION_ID, CREATE_SCHEMA, SCHEMA_VERSION
 from usenetfs.index.segments import SegmentTable
 from usenetfs.index.staging import StagingTable
 from usenetfs.index.totals import Amount, Counter, TotalsTable
 from usenetfs.index.transitions import Transitions
-from usenetfs.types import ROOT_INODE, Durability, InodeId
+from usenetfs.types import ROOT_INODE, BlockNumber, Durability, InodeId
 
 ROOT_MODE: Final = 0o040755
 WAL_STEP_BYTES: Final = 4 * 1024 * 1024
@@ -280,6 +280,20 @@ class Index(Transitions):
     def in_doubt(self) -> list[InFlightArticle]:
         """Those of which no server ever said that it took them."""
         return [a for a in self.articles.in_flight() if a.state is ArticleState.PENDING]
+
+    def file_as_it_is(self, inode: InodeId) -> tuple[Inode | None, list[BlockLocation]]:
+        """A file's row and where all its blocks are, at one moment.
+
+        For an index that another connection changes (``replica.py``). A microsecond a block.
+        """
+        connection = self._database.connection
+        connection.execute("BEGIN")
+        try:
+            last = self.blocks.last(inode)
+            count = 0 if last is None else last + 1
+            return self.inodes.get(inode), self.blocks.locate(inode, BlockNumber(0), count)
+        finally:
+            connection.execute("COMMIT")
 
     # --- durability and maintenance
 

@@ -14,16 +14,18 @@ It must not know where changesets come from, or what a checkpoint is.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import apsw
 
 from usenetfs.errors import DatabaseError, DocumentError
+from usenetfs.index.chain import ChainState, ChainTable
 from usenetfs.index.database import (
     Database,
+    Row,
     sync_directory,
     translate,
     translate_os_error,
@@ -35,7 +37,7 @@ from usenetfs.index.derived import (
     recompute_links_of,
     recompute_uses,
 )
-from usenetfs.index.normal_form import encoded_rows
+from usenetfs.index.normal_form import encoded_rows, normalise, row_of
 from usenetfs.index.schema import (
     APPLICATION_ID,
     CREATE_SCHEMA,
@@ -45,6 +47,13 @@ from usenetfs.index.schema import (
 
 CACHE_KIB: Final = 128 * 1024
 """Page cache while building: indexes are built by sorting, tables nearly in order."""
+
+
+Key = tuple[Any, ...]
+"""The values of a row's primary key, in the key's order."""
+
+Rows = list[tuple[str, Row]]
+"""Rows with their tables."""
 
 
 class Replica:
@@ -157,15 +166,108 @@ class Replica:
 
     # --- following
 
-    def follow(self, changeset: Iterable[bytes], touched: Iterable[int]) -> None:
-        """Apply a changeset to an index that others read; all or nothing.
+    def follow(
+        self,
+        changesets: Iterable[bytes],
+        keys: Mapping[str, Iterable[Key]],
+        links: Iterable[int],
+        *,
+        check: Callable[[Rows, Rows], None],
+        state: ChainState,
+        last: bytes,
+    ) -> None:
+        """Apply changesets to an index that others read; all of them or none.
 
-        ``touched``: asked after the changes are in; the inodes whose links may have changed.
+        ``keys``: by table, of the rows that they change. ``links``: inodes whose number of names
+        may change. ``check`` is given those rows as they were and as they are, in normal form, and
+        raises if that is not what should come out. ``state`` is stored with it, and ``last``, the
+        changeset that leads from ``state.base`` to it ("" if there is none): with it one can go
+        back.
         """
-        with self.database.transaction():
-            apply_changes(self.database, changeset, exact=False)
-            recompute_links_of(self.database, touched)
-            add_defaults(self.database)
+        database = self.database
+        with database.transaction():
+            before = self._rows(keys)
+            for changeset in changesets:
+                apply_changes(database, [changeset], exact=False)
+            check(before, self._rows(keys))
+            recompute_links_of(database, links)
+            add_defaults(database)
+            ChainTable(database).set_state(state)
+            database.write("DELETE FROM local_held")
+            if last:
+                database.write(
+                    "INSERT INTO local_held (number, part, data) VALUES (?, 0, ?)",
+                    (state.number, last),
+                )
+
+    def _rows(self, keys: Mapping[str, Iterable[Key]]) -> Rows:
+        connection = self.database.connection
+        found: Rows = []
+        for table, wanted in keys.items():
+            rows = (row_of(connection, table, key) for key in wanted)
+            found += [(table, normalise(table, row)) for row in rows if row is not None]
+        return found
+
+    def followed(self) -> tuple[ChainState | None, bytes]:
+        """The state that is here, and the changeset that led to it from its base."""
+        state = ChainTable(self.database).state()
+        last = self.database.value("SELECT data FROM local_held WHERE part = 0 LIMIT 1")
+        return state, last or b""
+
+    def differences_to(self, other: Path) -> bytes:
+        """The changeset that makes this index's replicated rows those of another one.
+
+        In memory, as it is as long as the changes are; about a second for a million rows.
+        """
+        connection = self.database.connection
+        try:
+            connection.execute("ATTACH ? AS other", (str(other),))
+            try:
+                session = apsw.Session(connection, "other")
+                try:
+                    for table in REPLICATED_TABLES:
+                        session.attach(table)
+                        session.diff("main", table)
+                    return session.changeset()
+                finally:
+                    session.close()
+            finally:
+                connection.execute("DETACH other")
+        except apsw.Error as error:
+            raise translate(error, self.database.path) from error
+
+
+def inverted(changeset: bytes) -> bytes:
+    """The changeset that undoes another."""
+    return apsw.Changeset.invert(changeset)
+
+
+def store_state(path: Path, number: int, digest: bytes) -> None:
+    """Write into an index that nobody has open which checkpoint's state it is."""
+    database = Database(path)
+    try:
+        with database.transaction():
+            ChainTable(database).set_state(
+                ChainState(writer=bytes(8), number=number, digest=digest)
+            )
+    finally:
+        database.close()
+
+
+def followed_state(path: Path) -> ChainState | None:
+    """Which checkpoint's state an index is; None if it does not say, or cannot be read."""
+    try:
+        database = Database(path, read_only=True)
+    except DatabaseError:
+        return None
+    try:
+        if database.value("PRAGMA user_version") != SCHEMA_VERSION:
+            return None
+        return ChainTable(database).state()
+    except DatabaseError:
+        return None
+    finally:
+        database.close()
 
 
 def apply_changes(database: Database, changeset: Iterable[bytes], *, exact: bool) -> None:

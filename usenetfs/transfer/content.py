@@ -7,7 +7,7 @@ article was on its way the block may have been written, cut, or moved to another
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from usenetfs.index.blocks import BlockLocation
 from usenetfs.index.index import Index
@@ -33,6 +33,8 @@ class BlockContent:
         self._views: dict[tuple[InodeId, int], memoryview] = {}
         """What the block map says of a block of which nothing is staged. A block that is written,
         cut or deleted is not here: see :meth:`forget`."""
+        self._held: dict[InodeId, dict[int, BlockLocation]] = {}
+        """Files that stay as they were: where each of their blocks is."""
         self.on_small: Callable[[ArticleId], None] = lambda article: None
         """Called with the article of a file that is shorter than a block, when it is read."""
         staged.on_change = self.forget
@@ -54,6 +56,15 @@ class BlockContent:
             return
         for key in [key for key in self._views if inode is None or key[0] == inode]:
             del self._views[key]
+
+    def hold(self, inode: InodeId, blocks: Iterable[BlockLocation]) -> None:
+        """The file has these blocks, whatever the index says, until :meth:`let_go`."""
+        self._held[inode] = {location.number: location for location in blocks}
+
+    def let_go(self, inode: InodeId) -> None:
+        """The file is again what the index says."""
+        self._held.pop(inode, None)
+        self.forget(inode)
 
     async def read(self, inode: InodeId, offset: int, length: int, *, lane: Lane) -> Buffer:
         """``length`` bytes of the file from ``offset``. The caller knows where the file ends.
@@ -103,6 +114,9 @@ class BlockContent:
         self._views[inode, number] = view
 
     def _locate(self, inode: InodeId, number: BlockNumber) -> BlockLocation | None:
+        held = self._held.get(inode)
+        if held is not None:
+            return held.get(number)
         found = self._index.blocks.locate(inode, number, 1)
         return found[0] if found else None
 

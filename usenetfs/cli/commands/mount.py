@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,10 +26,11 @@ from usenetfs.cli.context import Common
 from usenetfs.cli.mount_options import MountOptions, format_mount_options, parse_mount_options
 from usenetfs.cli.output import error_lines
 from usenetfs.cli.passphrase import SECRET_VARIABLES, Passphrases
+from usenetfs.cli.view import ViewRequest, fetch_key_file
 from usenetfs.config.directories import FilesystemPaths
 from usenetfs.control.client import RemoteError
 from usenetfs.control.model import ErrorReport
-from usenetfs.errors import ConfigurationError, MountError, UsenetfsError
+from usenetfs.errors import ConfigurationError, DatabaseError, MountError, UsenetfsError
 from usenetfs.options import DaemonOptions
 
 READY_TIMEOUT: Final = 120.0
@@ -44,19 +46,55 @@ def run(
     options: list[str],
     ready_fd: int | None,
     secrets_fd: int | None,
+    at: str | None,
+    follow: bool,
 ) -> None:
-    """Mount ``name`` at ``mountpoint``."""
-    if ready_fd is not None:
-        _run_reporting(common, name, mountpoint, parse_mount_options(options), ready_fd, secrets_fd)
-        return
+    """Mount ``name`` at ``mountpoint``; with ``at`` or ``follow`` a read-only view of it."""
+    view = ViewRequest.of(at, follow=follow)
     chosen = parse_mount_options(options)
-    paths = common.directories.existing(name)
-    mountpoint = _check(common, paths, mountpoint, chosen)
-    passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}")
+    if view is not None:
+        chosen = replace(chosen, read_only=True, writeback=False)
+    if ready_fd is not None:
+        _run_reporting(common, name, mountpoint, chosen, view, ready_fd, secrets_fd)
+        return
+    paths = common.directories.filesystem(name)
+    if view is None or not view.follows:
+        paths = common.directories.existing(name)
+    passphrases: Passphrases | None = None
+    if not paths.exists():
+        passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}")
+        fetch_key_file(common, paths, passphrases)
+    mountpoint = _check(common, _served(paths, view), mountpoint, chosen)
+    if passphrases is None:
+        passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}")
     if foreground:
-        serve(common, paths, mountpoint, chosen, passphrases, ready=lambda: None, foreground=True)
+        serve(
+            common,
+            paths,
+            mountpoint,
+            chosen,
+            passphrases,
+            view,
+            ready=lambda: None,
+            foreground=True,
+        )
     else:
-        _start(common, paths, mountpoint, chosen, passphrases)
+        _start(common, paths, mountpoint, chosen, passphrases, view)
+
+
+def _served(paths: FilesystemPaths, view: ViewRequest | None) -> FilesystemPaths:
+    """The paths of what is mounted: the filesystem's, or those of a view of it."""
+    if view is None:
+        if not paths.index.is_file():
+            raise DatabaseError(
+                f'the keys of "{paths.name}" are here, and no index',
+                hint=f"usenetfs recover {paths.name}; or only look: usenetfs mount --follow",
+            )
+        return paths
+    served = paths.view(view.key)
+    for folder in (served.data, served.logs, served.staging):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return served
 
 
 def _check(common: Common, paths: FilesystemPaths, mountpoint: Path, chosen: MountOptions) -> Path:
@@ -80,6 +118,7 @@ def serve(
     mountpoint: Path,
     chosen: MountOptions,
     passphrases: Passphrases,
+    view: ViewRequest | None,
     *,
     ready: Callable[[], None],
     foreground: bool,
@@ -89,6 +128,7 @@ def serve(
     from usenetfs.cli.unlock import unlock_filesystem, vault_passwords
 
     unlocked = unlock_filesystem(paths, passphrases)
+    paths = _served(paths, view)
     passwords = vault_passwords(common, passphrases)
     purpose = f"mounted on {mountpoint}"
     with lock.exclusive(paths.lock, name=paths.name, purpose=purpose):
@@ -111,6 +151,7 @@ def serve(
             foreground=foreground,
             debug=chosen.debug,
             fsync=chosen.fsync,
+            view=None if view is None else view.view,
         )
         secrets = (*options.secrets, passphrases.filesystem, passphrases.vault)
         with logs.running(
@@ -126,6 +167,7 @@ def _run_reporting(
     name: str,
     mountpoint: Path,
     chosen: MountOptions,
+    view: ViewRequest | None,
     ready_fd: int,
     secrets_fd: int | None,
 ) -> None:
@@ -156,6 +198,7 @@ def _run_reporting(
             mountpoint,
             chosen,
             passphrases,
+            view,
             ready=lambda: tell({"ready": True, "pid": os.getpid()}),
             foreground=False,
         )
@@ -181,17 +224,20 @@ def _start(
     mountpoint: Path,
     chosen: MountOptions,
     passphrases: Passphrases,
+    view: ViewRequest | None,
 ) -> None:
     ready_read, ready_write = os.pipe()
     secrets_read, secrets_write = os.pipe()
-    paths.logs.mkdir(mode=0o700, exist_ok=True)
+    logs = _served(paths, view).logs
+    logs.mkdir(mode=0o700, exist_ok=True)
     command = [
         *(sys.executable, "-P", "-m", "usenetfs"),
         *common.arguments(),
         *("mount", "-f", "--ready-fd", str(ready_write), "--secrets-fd", str(secrets_read)),
+        *(() if view is None else view.arguments),
         *("-o", format_mount_options(chosen), "--", paths.name, str(mountpoint)),
     ]
-    errors = paths.logs / "daemon.err"
+    errors = logs / "daemon.err"
     try:
         with errors.open("wb") as stderr:
             errors.chmod(0o600)

@@ -23,7 +23,7 @@ LAZY_TIMEOUT: Final = 60.0
 def run(common: Common, mountpoint: Path, *, lazy: bool) -> None:
     """Unmount what is mounted at ``mountpoint``."""
     name = _filesystem_at(mountpoint)
-    client = ControlClient(common.directories.filesystem(name).control_socket, name=name)
+    client = ControlClient(common.directories.mounted(name).control_socket, name=name)
     status = _daemon_of(client, mountpoint)
     if status is None or status.pid is None:
         _without_daemon(name, mountpoint, lazy=lazy)
