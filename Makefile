@@ -6,7 +6,7 @@ PYTHON := $(BIN)/python
 SOURCES := usenetfs tests scripts
 ARGS ?=
 
-.PHONY: help run test check lint format test-long fuzz bench-nntp bench-net bench-write bench-peers ready clean
+.PHONY: help run test check lint format test-long fuzz bench-nntp bench-net bench-write bench-read bench-peers ready clean
 
 help:              ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -53,6 +53,9 @@ bench-net: ready   ## the news client beside the bare loop, Nyuu and NZBGet; ARG
 
 bench-write: ready ## into the filesystem until seen: mount, upload, Nyuu, bare loop; ARGS='--only tree'
 	@$(PYTHON) -m scripts.bench.write $(ARGS)
+
+bench-read: ready  ## out of the filesystem, cold, near and far; ARGS='--only seq --size 200MB'
+	@$(PYTHON) -m scripts.bench.read $(ARGS)
 
 clean:             ## forget the virtual environment and every cache
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* *.egg-info

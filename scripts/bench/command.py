@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
@@ -40,6 +41,9 @@ class Options:
     stack: contextlib.ExitStack
 
 
+WIDTH: Final = 160
+"""Columns of what goes into a file or a pipe."""
+
 Scenarios = Callable[[Options], Sequence[Scenario]]
 
 
@@ -50,14 +54,17 @@ def run_benchmark(
     arguments: Sequence[str] | None = None,
     *,
     prepare: Callable[[Options], None] = lambda _: None,
+    connections: int = 8,
 ) -> int:
     """Run the scenarios that were asked for, show and keep the results; the exit status.
 
-    ``prepare`` makes what all of them need; only if any is run.
+    ``prepare`` makes what all of them need; only if any is run. ``connections``: unless asked for
+    otherwise.
     """
-    chosen = _parser(name, purpose).parse_args(arguments)
+    chosen = _parser(name, purpose, connections).parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console = Console()
+    terminal = Console()
+    console = terminal if terminal.is_terminal else Console(width=WIDTH)
     try:
         with _folder(chosen.directory) as folder, contextlib.ExitStack() as stack:
             options = Options(chosen.size, chosen.rounds, chosen.connections, folder, stack)
@@ -98,12 +105,12 @@ def _selected(scenarios: Sequence[Scenario], only: Sequence[str]) -> list[Scenar
     return [s for s in scenarios if not only or any(word in s.key for word in only)]
 
 
-def _parser(name: str, purpose: str) -> argparse.ArgumentParser:
+def _parser(name: str, purpose: str, connections: int) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"make bench-{name} ARGS=", description=purpose)
     add = parser.add_argument
     add("--size", type=parse_size, default=GB, help="octets of payload (1 GB)")
     add("--rounds", type=int, default=3, help="runs of each contestant (3)")
-    add("--connections", type=int, default=8, help="to the server (8)")
+    add("--connections", type=int, default=connections, help=f"to the server ({connections})")
     add("--only", action="append", default=[], metavar="KEY", help="scenarios whose key has this")
     add("--list", action="store_true", help="name the scenarios and stop")
     add("--record", action="store_true", help="put the results into docs/benchmarks.md")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sysconfig
 import tarfile
 from collections.abc import Iterator
@@ -32,17 +31,10 @@ def _stream(size: int, seed: int) -> Iterator[bytes]:
         yield cipher.update(zeros[: size - start])
 
 
-def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal."""
+def sha256(path: Path) -> bytes:
+    """Of a file's content."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def drop_cached_pages(path: Path) -> None:
-    """Ask the kernel to forget a file's pages (they have to be written out for that)."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def write_compressible(path: Path, size: int) -> None:

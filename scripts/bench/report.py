@@ -21,6 +21,9 @@ from scripts.bench.samples import MB, Entry, Result, Spread, as_json, ratio, spr
 DOCUMENT: Final = CHECKOUT / "docs" / "benchmarks.md"
 RESULTS: Final = CHECKOUT / ".cache" / "bench"
 
+RATIO: Final = 3
+"""The column with the ratio to the baseline."""
+
 Row = Sequence[str]
 
 
@@ -30,16 +33,13 @@ def table_of(result: Result) -> tuple[Row, list[Row]]:
         dict.fromkeys(name for e in result.entries for sample in e.samples for name in sample.extra)
     )
     baseline = next((e for e in result.entries if e.name == result.baseline), None)
-    heading = (
-        "",
-        "seconds",
-        "MB/s",
-        f"× {result.baseline}",
-        "CPU s/GB",
-        "peak MB",
-        *extras,
-    )
-    return heading, [_row(entry, baseline, extras) for entry in result.entries]
+    columns = ["", "seconds", "MB/s", f"× {result.baseline}", "CPU s/GB", "peak MB", *extras]
+    rows = [_row(entry, baseline, extras) for entry in result.entries]
+    if len(rows) == 1 and len(rows[0]) == len(columns):
+        # Nobody to compare with; and of latencies there is no speed.
+        kept = [n for n, text in enumerate(rows[0]) if n != RATIO and (text or n == 0)]
+        return [columns[n] for n in kept], [[rows[0][n] for n in kept]]
+    return columns, rows
 
 
 def _row(entry: Entry, baseline: Entry | None, extras: Iterable[str]) -> Row:

@@ -24,7 +24,11 @@ class BenchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One timed run. ``size``: octets of payload; ``cpu_seconds``: user + system of the client."""
+    """One timed run. ``cpu_seconds``: user + system of the client.
+
+    ``size``: octets of payload; 0 where it is not about how much (latencies), and then there is no
+    speed.
+    """
 
     size: int
     seconds: float
@@ -35,14 +39,16 @@ class Sample:
     """Further figures by name, the unit last in the name (``cp s``, ``p99 ms``)."""
 
     @property
-    def speed(self) -> float:
+    def speed(self) -> float | None:
         """MB/s."""
-        return self.size / MB / self.seconds
+        return self.size / MB / self.seconds if self.size else None
 
     @property
     def cpu_per_gb(self) -> float | None:
         """CPU seconds for each GB of payload."""
-        return None if self.cpu_seconds is None else self.cpu_seconds * GB / self.size
+        if self.cpu_seconds is None or not self.size:
+            return None
+        return self.cpu_seconds * GB / self.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +147,9 @@ def spread(values: Sequence[float | None]) -> Spread | None:
 
 def ratio(entry: Entry, baseline: Entry) -> float | None:
     """How many times faster than the baseline: the median over the rounds that both ran."""
-    pairs = list(zip(entry.samples, baseline.samples, strict=False))
-    if not pairs:
-        return None
-    return statistics.median(mine.speed / other.speed for mine, other in pairs)
+    pairs = zip(entry.samples, baseline.samples, strict=False)
+    factors = [m.speed / other.speed for m, other in pairs if m.speed and other.speed]
+    return statistics.median(factors) if factors else None
 
 
 def as_json(result: Result) -> dict[str, Any]:

@@ -53,6 +53,13 @@ def test_a_spread_is_shown_where_there_is_one() -> None:
     assert rows[0][1] == "2.00 (1.00–4.00)"
 
 
+def test_one_alone_has_no_ratio_and_latencies_have_no_speed() -> None:
+    entry = Entry("a", [Sample(0, 1.0, 0.5, 20_000_000, {"p50 ms": 3.0})])
+    heading, rows = report.table_of(Result("k", "t", "a", [entry]))
+    assert list(heading) == ["", "seconds", "peak MB", "p50 ms"]
+    assert list(rows[0]) == ["a", "1.00", "20.0", "3.00"]
+
+
 def test_it_is_printed_with_its_reasons() -> None:
     out = io.StringIO()
     report.show([result()], MACHINE, Console(file=out, width=200))
