@@ -177,3 +177,11 @@ def test_threads_do_not_share_state(codec: Codec) -> None:
     for thread in threads:
         thread.join(60)
     assert failures == []
+
+
+def test_what_is_doubtful_is_sampled_before_zstd() -> None:
+    random, text = noise("doubtful", 700_000), b"the quick brown fox " * 35_000
+    assert compress(random, Codec.ZSTD, doubtful=True) == (Codec.NONE, random)
+    assert compress(text, Codec.ZSTD, doubtful=True) == compress(text, Codec.ZSTD)
+    small = b"abc" * 100
+    assert compress(small, Codec.ZSTD, doubtful=True)[0] is Codec.ZSTD

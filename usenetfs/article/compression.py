@@ -3,7 +3,8 @@
 Much of what people store does not shrink (video, archives, photographs), and what costs nothing for
 zstd (it gives up on random data at gigabytes a second) costs lzma 75 ms a block. So zstd is its own
 probe; before lzma and zlib, zstd at its fastest level looks at a few samples, and they see only
-blocks whose samples shrink. What does not shrink by 3 % is stored as it is: decompressing costs
+blocks whose samples shrink; zstd itself is asked that way for data whose neighbours did not
+shrink. What does not shrink by 3 % is stored as it is: decompressing costs
 more than it saves.
 
 Decompression states the exact length it expects and never makes more, whatever the data says (a
@@ -62,12 +63,18 @@ _tools: Final = _ThreadTools()
 
 
 def compress(
-    data: bytes | bytearray | memoryview, codec: Codec, level: int | None = None
+    data: bytes | bytearray | memoryview,
+    codec: Codec,
+    level: int | None = None,
+    *,
+    doubtful: bool = False,
 ) -> tuple[Codec, bytes | bytearray | memoryview]:
     """``(codec used, stored bytes)``; ``(NONE, data)`` itself where compressing does not pay.
 
     :param level: of the codec; None for the default. ValueError outside the codec's range:
         zstd −7…19, lzma presets 0…9, zlib 1…9.
+    :param doubtful: that it shrinks is not to be expected (its neighbours did not): samples decide
+        before zstd, too.
 
     Releases the GIL for most of its time.
     """
@@ -77,6 +84,8 @@ def compress(
     if codec is Codec.NONE or not data:
         return Codec.NONE, data
     if codec is Codec.ZSTD:
+        if doubtful and not _samples_shrink(data):
+            return Codec.NONE, data
         stored = _tools.compressor(level).compress(data)
     elif not _samples_shrink(data):
         return Codec.NONE, data

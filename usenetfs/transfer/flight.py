@@ -156,13 +156,10 @@ class Flight:
             return
         self._counts.articles_posted += 1
         self._counts.bytes_posted += posted.size
-        expected = self._poster.message_id(article, posted.attempt)
-        rewritten = posted.message_id if posted.message_id != expected else None
         self._salts[article] = posted.salt
-        self._ledger.posted(PostedArticle.now(article, posted.server, rewritten))
-        self.checker.posted(
-            article, posted.message_id, posted.server, rewritten=rewritten is not None
-        )
+        other_id = posted.message_id if posted.rewritten else None
+        self._ledger.posted(PostedArticle.now(article, posted.server, other_id))
+        self.checker.posted(article, posted.message_id, posted.server, rewritten=posted.rewritten)
 
     # --- how many --------------------------------------------------------------------------------
 

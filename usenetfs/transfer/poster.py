@@ -79,7 +79,7 @@ class Recorded:
     padding: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Sealed:
     """A recorded article as it goes out. ``segments``: how many it carries; ``file``: to which
     they all belong, if it is one."""
@@ -101,11 +101,13 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """An article that a server took. ``size``: octets sent."""
+    """An article that a server took. ``rewritten``: whether its id is the server's and not ours.
+    ``size``: octets sent."""
 
     server: str
     message_id: MessageId
     attempt: int
+    rewritten: bool
     salt: bytes
     size: int
 
@@ -167,7 +169,14 @@ class Poster:
                         current = await self._renew(current)
                     raise
                 self.last_error = None
-                return Posted(server, message_id, outgoing.attempt, current.salt, current.octets)
+                return Posted(
+                    server,
+                    message_id,
+                    outgoing.attempt,
+                    message_id != outgoing.message_id,
+                    current.salt,
+                    current.octets,
+                )
         return None
 
     async def _try(self, sealed: Sealed) -> tuple[str, MessageId]:

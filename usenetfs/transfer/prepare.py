@@ -12,10 +12,33 @@ from usenetfs.article.compression import compress
 from usenetfs.article.hashing import segment_hash
 from usenetfs.transfer.hot_blocks import Claim
 from usenetfs.transfer.staged import StagedBlocks
-from usenetfs.types import Codec, SegmentHash
+from usenetfs.types import Codec, InodeId, SegmentHash
 
 Buffer = bytes | bytearray | memoryview
 Raw = tuple[Buffer, SegmentHash]
+
+
+class Stubborn:
+    """Files whose last block did not shrink: their next one probably will not either.
+
+    Only a hint, so threads may share it without a lock: each call is one step of a set.
+    """
+
+    def __init__(self, capacity: int = 1024) -> None:
+        self._capacity = capacity
+        self._inodes: set[InodeId] = set()
+
+    def __contains__(self, inode: InodeId) -> bool:
+        return inode in self._inodes
+
+    def note(self, inode: InodeId, *, shrunk: bool) -> None:
+        """How the newest block of the file fared."""
+        if shrunk:
+            self._inodes.discard(inode)
+        elif inode not in self._inodes:
+            if len(self._inodes) >= self._capacity:
+                self._inodes.clear()
+            self._inodes.add(inode)
 
 
 def read_and_hash(
@@ -48,6 +71,7 @@ def read_hash_compress(
     bases: Sequence[Buffer],
     codec: Codec,
     level: int | None,
+    stubborn: Stubborn,
 ) -> list[tuple[int, SegmentHash, Codec, Buffer]]:
     """Both steps in one, block by block: ``(raw length, hash, codec, stored bytes)``.
 
@@ -57,7 +81,8 @@ def read_hash_compress(
     for claim, base in zip(claims, bases, strict=True):
         content = _content(staged, claim, base)
         digest = segment_hash(hash_key, content)
-        used, stored = compress(content, codec, level)
+        used, stored = compress(content, codec, level, doubtful=claim.inode in stubborn)
+        stubborn.note(claim.inode, shrunk=used is not Codec.NONE)
         prepared.append((len(content), digest, used, stored))
     return prepared
 

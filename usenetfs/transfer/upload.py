@@ -41,7 +41,13 @@ from usenetfs.transfer.ledger import Outcome
 from usenetfs.transfer.packer import Packer, PreparedSegment
 from usenetfs.transfer.post_check import CheckTimes, PostChecker, StatSource
 from usenetfs.transfer.poster import Poster, Recorded
-from usenetfs.transfer.prepare import Buffer, compress_all, read_and_hash, read_hash_compress
+from usenetfs.transfer.prepare import (
+    Buffer,
+    Stubborn,
+    compress_all,
+    read_and_hash,
+    read_hash_compress,
+)
 from usenetfs.transfer.pulse import Pulse
 from usenetfs.transfer.queues import BoundedQueue
 from usenetfs.transfer.sizing import PosterSizing, first_posters
@@ -127,6 +133,7 @@ class Uploader:
         self.batches: BoundedQueue[list[Claim]] = BoundedQueue(
             max_bytes=BATCH_BLOCKS * staged.block_size
         )
+        self._stubborn = Stubborn()
         self._giving_way = GivingWay(settings.staging_limit)
         self._in_flight: dict[SegmentHash, PreparedSegment] = {}
         self._hashes: dict[ArticleId, list[SegmentHash]] = {}
@@ -277,6 +284,7 @@ class Uploader:
             bases,
             settings.codec,
             settings.level,
+            self._stubborn,
         )
         return [(claim, *rest) for claim, rest in zip(batch, prepared, strict=True)]
 
