@@ -367,6 +367,38 @@ def download(
     )
 
 
+@app.command(rich_help_panel=FILES)
+def rm(
+    ctx: typer.Context,
+    places: Annotated[list[str], typer.Argument(metavar="NAME:/PATH…", help="What to remove.")],
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Directories, with all that is in them.")
+    ] = False,
+) -> None:
+    """Remove files; works mounted or not.
+
+    Example: usenetfs rm -r photos:/2019
+    """
+    from usenetfs.cli.commands.rm import remove
+
+    remove(ctx.obj, places, recursive=recursive)
+
+
+@app.command(rich_help_panel=FILES)
+def mv(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="NAME:/OLD")],
+    target: Annotated[str, typer.Argument(metavar="NAME:/NEW")],
+) -> None:
+    """Rename, or move into a directory; works mounted or not.
+
+    Example: usenetfs mv photos:/new photos:/2026
+    """
+    from usenetfs.cli.commands.rm import move
+
+    move(ctx.obj, source, target)
+
+
 # --- care ----------------------------------------------------------------------------------------
 
 

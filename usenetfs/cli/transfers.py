@@ -48,6 +48,7 @@ def _here(
         from usenetfs.daemon.uploads import prepare_upload
 
         if isinstance(request, UploadRequest):
+            facade.check_writable()
             job = await prepare_upload(parts, options.settings, request, facade.sync)
         else:
             job = await prepare_download(parts, options.paths, request)

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
@@ -32,6 +32,7 @@ from usenetfs.control.model import (
     ErrorReport,
     LimitsReport,
     Message,
+    RemoveReport,
     StatusReport,
     SyncReport,
     UnmountReport,
@@ -86,6 +87,10 @@ class DaemonFacade(Protocol):
     async def change_setting(self, key: str, value: str) -> LimitsReport:
         """Change a setting for as long as the mount lasts. ConfigurationError."""
         ...
+
+    async def remove(self, paths: Sequence[str], *, recursive: bool) -> RemoveReport: ...
+
+    async def move(self, source: str, target: str) -> None: ...
 
     async def upload(self, request: UploadRequest) -> Job:
         """What imports files when it is run; errors that can be known before are raised here."""
@@ -165,7 +170,21 @@ def _work_routes(facade: DaemonFacade) -> list[Route]:
             raise UsageError("key and value must be text")
         return _answer(await facade.change_setting(key, value))
 
+    async def remove(request: Request) -> Response:
+        body = await _body(request)
+        paths, recursive = body.get("paths"), body.get("recursive", False)
+        if not isinstance(paths, list) or not isinstance(recursive, bool):
+            raise UsageError("paths must be a list, recursive true or false")
+        return _answer(await facade.remove([str(path) for path in paths], recursive=recursive))
+
+    async def move(request: Request) -> Response:
+        body = await _body(request)
+        await facade.move(str(body.get("source", "")), str(body.get("target", "")))
+        return _answer(Message())
+
     return [
+        Route("/v1/remove", _guarded(remove), methods=["POST"]),
+        Route("/v1/move", _guarded(move), methods=["POST"]),
         Route("/v1/upload", _guarded(upload), methods=["POST"]),
         Route("/v1/download", _guarded(download), methods=["POST"]),
         Route("/v1/settings", _guarded(change_setting), methods=["POST"]),

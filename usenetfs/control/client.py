@@ -12,7 +12,7 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -22,6 +22,7 @@ from usenetfs.control.model import (
     ErrorReport,
     LimitsReport,
     Message,
+    RemoveReport,
     StatusReport,
     SyncReport,
     UnmountReport,
@@ -72,6 +73,16 @@ class ControlClient:
         """Change a setting for as long as the mount lasts; the limits that hold then."""
         answer = self._call("POST", "/v1/settings", {"key": key, "value": value})
         return self._read(LimitsReport, answer)
+
+    def remove(self, paths: Sequence[str], *, recursive: bool) -> int:
+        """Take names away; how many went."""
+        body = {"paths": list(paths), "recursive": recursive}
+        answer = self._call("POST", "/v1/remove", body, timeout=None)
+        return self._read(RemoveReport, answer).removed
+
+    def move(self, source: str, target: str) -> None:
+        """Rename."""
+        self._call("POST", "/v1/move", {"source": source, "target": target})
 
     def sync(self, *, timeout: float | None = None) -> SyncReport:
         """Wait until all that was written is safe. ``timeout`` None waits as long as it takes."""

@@ -236,6 +236,14 @@ class WarmReport(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveReport(Message):
+    """The answer of ``POST /v1/remove``."""
+
+    removed: int = 0
+    """Names."""
+
+
+@dataclass(frozen=True, slots=True)
 class UnmountReport(Message):
     """The answer of ``POST /v1/unmount``: the daemon ends after it."""
 

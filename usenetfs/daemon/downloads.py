@@ -19,12 +19,12 @@ from usenetfs.control.model import DownloadRequest
 from usenetfs.daemon.parts import Parts
 from usenetfs.daemon.transfer_watch import Watch
 from usenetfs.daemon.tree_paths import find, names_of
-from usenetfs.errors import PathNotFoundError
+from usenetfs.errors import PathNotFoundError, UsageError
 from usenetfs.index.inodes import Inode
 from usenetfs.transfer.exclude import Exclude
 from usenetfs.transfer.export_count import count
 from usenetfs.transfer.export_session import ExportSession, local_error
-from usenetfs.transfer.export_tree import ExportOptions, TreeExport
+from usenetfs.transfer.export_tree import OWN, ExportOptions, TreeExport
 from usenetfs.transfer.tally import Tally
 
 MIN_PARALLEL: Final = 8
@@ -32,7 +32,9 @@ MAX_PARALLEL: Final = 32
 """Blocks on their way at once: what bounds the memory of a download."""
 
 
-async def prepare_download(parts: Parts, paths: FilesystemPaths, request: DownloadRequest) -> Job:
+async def prepare_download(
+    parts: Parts, paths: FilesystemPaths, request: DownloadRequest, own_device: int | None = None
+) -> Job:
     """The job; raises what can be known before it begins."""
     source = os.fsencode(request.source)
     row = find(parts.store, source)
@@ -41,7 +43,7 @@ async def prepare_download(parts: Parts, paths: FilesystemPaths, request: Downlo
     contents = stat.S_ISDIR(row.mode) and (source.endswith(b"/") or not names_of(source))
     own_name = b"" if contents else names_of(source)[-1]
     folder, name = await trio.to_thread.run_sync(
-        _destination, row, own_name, os.fsencode(request.target), request.dry_run
+        _destination, row, own_name, os.fsencode(request.target), request.dry_run, own_device
     )
     session = ExportSession(
         _session_path(paths, source, folder, name),
@@ -49,7 +51,7 @@ async def prepare_download(parts: Parts, paths: FilesystemPaths, request: Downlo
         target=os.fsdecode(os.path.join(folder, name)),
     )
     options = ExportOptions(
-        _parallel(parts), request.checksum, request.dry_run, Exclude(request.exclude)
+        _parallel(parts), request.checksum, request.dry_run, Exclude(request.exclude), own_device
     )
 
     async def job(emit: Emit) -> None:
@@ -72,7 +74,9 @@ def _parallel(parts: Parts) -> int:
     return max(MIN_PARALLEL, min(2 * connections, MAX_PARALLEL))
 
 
-def _destination(row: Inode, own_name: bytes, target: bytes, dry_run: bool) -> tuple[bytes, bytes]:
+def _destination(
+    row: Inode, own_name: bytes, target: bytes, dry_run: bool, own_device: int | None
+) -> tuple[bytes, bytes]:
     """The local directory, made where it is missing, and the name in it; rsync's rules, as for
     uploads."""
     folder, name = target, own_name
@@ -83,6 +87,8 @@ def _destination(row: Inode, own_name: bytes, target: bytes, dry_run: bool) -> t
     try:
         if not dry_run:
             os.makedirs(folder, exist_ok=True)
+            if os.stat(folder).st_dev == own_device:
+                raise UsageError(OWN, hint="copy it there with cp, or download it elsewhere")
     except OSError as error:
         raise local_error(error, folder.decode(errors="replace")) from error
     return folder, name

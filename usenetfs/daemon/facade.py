@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import trio
@@ -21,6 +22,7 @@ from usenetfs.control.model import (
     DurabilityReport,
     LimitsReport,
     QueueReport,
+    RemoveReport,
     RetryReport,
     ServerReport,
     StatusReport,
@@ -34,6 +36,7 @@ from usenetfs.daemon.metrics import render_metrics
 from usenetfs.daemon.parts import Parts
 from usenetfs.daemon.runtime_settings import RuntimeSettings
 from usenetfs.daemon.speed import SpeedMeter
+from usenetfs.daemon.tree_changes import move, remove
 from usenetfs.daemon.uploads import prepare_upload
 from usenetfs.errors import FencedError, FilesystemBusyError, PosixError
 from usenetfs.index.chain import NONE_YET
@@ -183,17 +186,43 @@ class Facade:
     async def upload(self, request: UploadRequest) -> Job:
         """An import into the mounted filesystem."""
         self._check_serving()
+        self.check_writable()
+        own = await self._own_device()
+        return await prepare_upload(self._parts, self._options.settings, request, self.sync, own)
+
+    async def download(self, request: DownloadRequest) -> Job:
+        """An export out of the mounted filesystem."""
+        self._check_serving()
+        own = await self._own_device()
+        return await prepare_download(self._parts, self._options.paths, request, own)
+
+    async def remove(self, paths: Sequence[str], *, recursive: bool) -> RemoveReport:
+        """Take names away."""
+        self.check_writable()
+        doomed = [os.fsencode(path) for path in paths]
+        removed = await remove(self._parts.store, doomed, recursive=recursive)
+        self._parts.files.save()
+        return RemoveReport(removed)
+
+    async def move(self, source: str, target: str) -> None:
+        """Rename."""
+        self.check_writable()
+        await move(self._parts.store, os.fsencode(source), os.fsencode(target))
+        self._parts.files.save()
+
+    async def _own_device(self) -> int | None:
+        """The number of the mounted device: this process must not wait for itself."""
+        if self._options.mountpoint is None:
+            return None
+        return (await trio.to_thread.run_sync(os.lstat, self._options.mountpoint)).st_dev
+
+    def check_writable(self) -> None:
+        """PosixError or FencedError when nothing may be changed."""
         if self._options.read_only:
             raise PosixError(errno.EROFS, f'filesystem "{self._options.name}" is mounted read-only')
         fenced = self._parts.publisher.state.fenced
         if fenced:
             raise FencedError(fenced)
-        return await prepare_upload(self._parts, self._options.settings, request, self.sync)
-
-    async def download(self, request: DownloadRequest) -> Job:
-        """An export out of the mounted filesystem."""
-        self._check_serving()
-        return await prepare_download(self._parts, self._options.paths, request)
 
     def _check_serving(self) -> None:
         """Only a mount works for others; a command's process ends with the command."""

@@ -34,7 +34,11 @@ Sync = Callable[[], Awaitable[object]]
 
 
 async def prepare_upload(
-    parts: Parts, settings: Settings, request: UploadRequest, sync: Sync
+    parts: Parts,
+    settings: Settings,
+    request: UploadRequest,
+    sync: Sync,
+    own_device: int | None = None,
 ) -> Job:
     """The job; raises what can be known before it begins.
 
@@ -49,7 +53,9 @@ async def prepare_upload(
     limit = settings.staging.max_size
     if request.wait:
         limit = min(limit, parts.store.staged_bytes() + LEAD)
-    options = ImportOptions(limit, request.checksum, request.dry_run, Exclude(request.exclude))
+    options = ImportOptions(
+        limit, request.checksum, request.dry_run, Exclude(request.exclude), own_device
+    )
 
     async def job(emit: Emit) -> None:
         tally = Tally(emit, listing=request.listing or request.dry_run)

@@ -87,10 +87,10 @@ class GrowingFile:
         else:
             self._files.resize(row.id, 0)
         self.inode = row.id
-        self._inodes.opened(row.id)
         current = self._inodes.get(row.id)
         self._inodes.change(replace(current, size=size, mtime_ns=attributes.mtime_ns))
         self._files.save(row.id)
+        self._inodes.opened(row.id)
 
     def write(self, offset: int, data: Buffer) -> None:
         view = data if isinstance(data, bytes | memoryview) else memoryview(data)
@@ -101,23 +101,30 @@ class GrowingFile:
         self._files.save(self.inode)
 
     async def finish(self, attributes: Attributes) -> None:
-        self._store.set_attributes(self.inode, attributes)
-        replaced = self._namespace.rename(self._parent, self._partial, self._parent, self._name)
-        self._inodes.closed(self.inode)
-        self._store.ended(self._parent, self._name)
+        try:
+            self._store.set_attributes(self.inode, attributes)
+            replaced = self._namespace.rename(self._parent, self._partial, self._parent, self._name)
+        except PosixError:  # somebody took it away, or put a directory in its place
+            await self.abandon()
+            raise
+        self._close()
         if replaced is not None:
             await self._files.delete_if_unneeded(replaced)
 
     async def leave(self) -> None:
-        self._files.save(self.inode)
-        self._inodes.closed(self.inode)
-        self._store.ended(self._parent, self._name)
+        try:
+            self._files.save(self.inode)
+        finally:
+            self._close()
         await self._files.delete_if_unneeded(self._inodes.get(self.inode))
 
     async def abandon(self) -> None:
         there = self._namespace.lookup(self._parent, self._partial)
         if there is not None and there.id == self.inode:
             self._namespace.unlink(self._parent, self._partial)
+        self._close()
+        await self._files.delete_if_unneeded(self._inodes.get(self.inode))
+
+    def _close(self) -> None:
         self._inodes.closed(self.inode)
         self._store.ended(self._parent, self._name)
-        await self._files.delete_if_unneeded(self._inodes.get(self.inode))

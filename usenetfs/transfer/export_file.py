@@ -87,7 +87,8 @@ class FileReceiver:
                 _Growing(row, relative, record, descriptor, sparse=not resumed)
             )
         finally:
-            os.close(descriptor)
+            with trio.CancelScope(shield=True):
+                await _thread(lambda: os.close(descriptor))
         now = self._source.inode(row.id)
         if (now.size, now.mtime_ns) != (row.size, row.mtime_ns):
             self._session.done(record)

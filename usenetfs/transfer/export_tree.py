@@ -46,17 +46,20 @@ from usenetfs.types import InodeId
 WORKERS: Final = 24
 """Files in work at once; most of them wait for the network."""
 LISTING: Final = 256
+OWN: Final = "the destination is in the filesystem that is downloaded"
 
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
     """``parallel``: blocks on their way at once. ``checksum``: compare contents where sizes are
-    equal. ``dry_run``: only say what would be."""
+    equal. ``dry_run``: only say what would be. ``own_device``: that of the mount of the source,
+    which must not be written to from here (it would wait for itself)."""
 
     parallel: int
     checksum: bool = False
     dry_run: bool = False
     exclude: Exclude = field(default_factory=Exclude)
+    own_device: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,7 @@ class TreeExport:
                 if not name:
                     inner = Folder(Place(folder, self._attributes(row)), b"")
                     await self._walk(row.id, inner, send)
-                    inner.release(self._close)
+                    await self._release(inner)
                 elif stat.S_ISDIR(row.mode):
                     await self._descend(Item(row, name, name, top), send)
                 else:
@@ -156,7 +159,10 @@ class TreeExport:
         path = item.path
         try:
             if not self._options.dry_run:
-                await trio.to_thread.run_sync(make_directory, path)
+                status = await trio.to_thread.run_sync(make_directory, path)
+                if status.st_dev == self._options.own_device:
+                    self._tally.fail(item.relative, OWN, counted=False)
+                    return
         except FileExistsError:
             self._tally.fail(item.relative, "something else is in the way", counted=False)
             return
@@ -165,7 +171,7 @@ class TreeExport:
             return
         inner = Folder(Place(path, self._attributes(item.row)), item.relative, item.folder.hold())
         await self._walk(item.row.id, inner, send)
-        inner.release(self._close)
+        await self._release(inner)
 
     async def _dispatch(self, item: Item, send: trio.MemorySendChannel[Item]) -> None:
         """Hand out work; further names of a file that is on its way are linked later."""
@@ -177,12 +183,18 @@ class TreeExport:
             group.sending = group.placed is None
         await send.send(item)
 
-    def _close(self, folder: Folder[Place]) -> None:
-        attributes = folder.place.attributes
-        if attributes is None or self._options.dry_run:
-            return
-        for what in apply_attributes(folder.place.path, attributes):
-            self._tally.warn(folder.path or b".", what)
+    async def _release(self, folder: Folder[Place]) -> None:
+        """One thing of a folder is done; folders that are done get their attributes."""
+        done: list[Folder[Place]] = []
+        folder.release(done.append)
+        for one in done:
+            attributes = one.place.attributes
+            if attributes is not None and not self._options.dry_run:
+                await self._apply(one.place.path, one.path or b".", attributes)
+
+    async def _apply(self, path: bytes, relative: bytes, attributes: Attributes) -> None:
+        for what in await trio.to_thread.run_sync(apply_attributes, path, attributes):
+            self._tally.warn(relative, what)
 
     # --- the workers -----------------------------------------------------------------------------
 
@@ -224,7 +236,7 @@ class TreeExport:
             return False
         finally:
             self._tally.current.pop(item.relative, None)
-            item.folder.release(self._close)
+            await self._release(item.folder)
         return True
 
     def _fail(self, item: Item, error: OSError, *, counted: bool = True) -> None:
@@ -275,10 +287,14 @@ class TreeExport:
         """Bring the attributes of what is there up to date."""
         if await trio.to_thread.run_sync(same_attributes, item.path, attributes):
             return
-        for what in await trio.to_thread.run_sync(apply_attributes, item.path, attributes):
-            self._tally.warn(item.relative, what)
+        await self._apply(item.path, item.relative, attributes)
 
     async def _link(self, item: Item, existing: bytes) -> None:
+        first = await trio.to_thread.run_sync(status_of, existing)
+        there = await trio.to_thread.run_sync(status_of, item.path)
+        if first is not None and there is not None and os.path.samestat(first, there):
+            self._tally.skip(item.relative, item.size)
+            return
         self._tally.bytes_done += item.size
         if not self._options.dry_run:
             await trio.to_thread.run_sync(make_link, existing, item.path)

@@ -109,7 +109,7 @@ class FileSender:
                 for low, high in await _in_thread(
                     lambda at=at, upto=upto: source.data_ranges(at, upto)  # type: ignore[misc]
                 ):
-                    _write(partial, low, window[low - first : high - first])
+                    write_from_mapping(partial, low, window[low - first : high - first])
                 self._tally.bytes_done += upto - at
                 await trio.lowlevel.checkpoint()
         finally:
@@ -163,7 +163,7 @@ class FileSender:
         return True
 
 
-def _write(partial: Partial, offset: int, data: memoryview) -> None:
+def write_from_mapping(partial: Partial, offset: int, data: memoryview) -> None:
     """One stretch into staging; the kernel copies it out of the mapping."""
     try:
         partial.write(offset, data)

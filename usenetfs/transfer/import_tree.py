@@ -53,6 +53,7 @@ WORKERS: Final = 6
 LISTING: Final = 1000
 """Entries of a directory in memory at once."""
 BATCH_FILES: Final = 64
+OWN: Final = "it is in the filesystem that it would be uploaded to: copy it there with cp"
 BATCH_BYTES: Final = 2 << 20
 """Of a batch of small files. A worker holds one; so this times the workers bounds memory."""
 
@@ -60,13 +61,15 @@ BATCH_BYTES: Final = 2 << 20
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
     """``staging_limit``: octets staged above which the import waits. ``checksum``: compare contents
-    where sizes are equal. ``dry_run``: only say what would be."""
+    where sizes are equal. ``dry_run``: only say what would be. ``own_device``: that of the mount
+    of the target, which must not be read from here (it would wait for itself)."""
 
     staging_limit: int
 
     checksum: bool = False
     dry_run: bool = False
     exclude: Exclude = field(default_factory=Exclude)
+    own_device: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,9 @@ class TreeImport:
         except SourceError as error:
             self._tally.fail(root.path, str(error), counted=False)
             return
+        if status.st_dev == self._options.own_device:
+            self._tally.fail(root.path, OWN, counted=False)
+            return
         above = Folder(Place(root.parent), b"")
         entry = Entry(root.path, root.name, status)
         if not stat.S_ISDIR(status.st_mode):
@@ -178,6 +184,9 @@ class TreeImport:
             return []
 
     def _left_out(self, entry: Entry) -> bool:
+        if entry.status.st_dev == self._options.own_device:
+            self._tally.fail(entry.relative, OWN, counted=False)
+            return True
         return self._options.exclude(entry.relative, directory=entry.is_directory)
 
     async def _dispatch(
@@ -341,6 +350,10 @@ class TreeImport:
 
     async def _link(self, item: Item, inode: InodeId) -> InodeId:
         parent, path = item.folder.place.inode, item.entry.relative
+        there = None if parent is None else self._target.lookup(parent, item.name)
+        if there is not None and there.id == inode:
+            self._tally.skip(path, item.entry.size)
+            return inode
         self._tally.bytes_done += item.entry.size
         if self._options.dry_run or parent is None:
             self._tally.finished(path, "would link")

@@ -4,8 +4,8 @@ Everything here blocks and runs in threads, except where it says otherwise. Name
 
 **A mapped file may shrink under us**, and a process that touches a page behind the end is killed
 by SIGBUS. So nobody here or elsewhere in the process reads a mapping: it is handed to the kernel
-as the source of a ``pwrite``, which answers EFAULT instead; and pages are brought in by madvise,
-which does the same.
+as the source of a ``pwrite``, which answers EFAULT instead. Pages are brought into memory before,
+by ``preadv`` in a thread (Python's madvise holds its lock while it waits for the disk).
 
 **What changed while it was read is not what was read.** Readers compare the file's size, mtime and
 ctime before and after; :class:`SourceChangedError` says that they differ.
@@ -24,9 +24,6 @@ from types import TracebackType
 from typing import Final, Self
 
 from usenetfs.errors import UsenetfsError
-
-POPULATE_READ: Final = 22
-"""MADV_POPULATE_READ, Linux 5.14: bring pages in now, and say EFAULT where there are none."""
 
 _OPEN: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _NO_XATTRS: Final = frozenset({errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA})
@@ -272,25 +269,15 @@ class MappedFile:
         except OSError as error:
             raise source_error(error) from error
         self._window = window
-        self._bring_in(window, start, length)
+        self._read_through(start, length)
         return memoryview(window)[before : before + length]
-
-    def _bring_in(self, window: mmap.mmap, start: int, length: int) -> None:
-        try:
-            window.madvise(POPULATE_READ)
-        except OSError as error:
-            if error.errno == errno.EINVAL:  # an older kernel: reading brings pages in as well
-                self._read_through(start, length)
-            elif error.errno in {errno.EFAULT, errno.ENOMEM}:
-                raise SourceChangedError("it shrank while it was read") from error
-            else:
-                raise source_error(error) from error
 
     def _read_through(self, start: int, length: int) -> None:
         scratch = bytearray(min(length, _SCRATCH))
         try:
             for at in range(start, start + length, len(scratch)):
-                os.preadv(self.descriptor, [scratch], at)
+                if os.preadv(self.descriptor, [scratch], at) <= 0:
+                    raise SourceChangedError("it shrank while it was read")
         except OSError as error:
             raise source_error(error) from error
 

@@ -118,15 +118,14 @@ def make_link(existing: bytes, path: bytes) -> None:
         os.unlink(part)
 
 
-def make_directory(path: bytes) -> bool:
-    """Make sure of a directory; whether it is new. FileExistsError: something else is there."""
+def make_directory(path: bytes) -> os.stat_result:
+    """Make sure of a directory; what it is. FileExistsError: something else is there."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             raise
-        return False
-    return True
+    return os.lstat(path)
 
 
 def same_attributes(path: bytes, attributes: Attributes) -> bool:
