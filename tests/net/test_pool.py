@@ -217,6 +217,100 @@ async def test_a_reader_is_served_within_one_article_time(
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("connections", [1, 2, 8])
+@pytest.mark.parametrize("busy", [Lane.READAHEAD, Lane.METADATA, Lane.VERIFY])
+async def test_few_articles_go_before_a_readers(
+    connections: int, busy: Lane, autojump_clock: MockClock
+) -> None:
+    """Counted, not timed: bodies that the same connection owes before the reader's."""
+    async with running(connections=connections) as (server, pool):
+        server.round_trip = 0.05
+        server.add(1)
+        server.add(2)
+        before: list[int] = []
+
+        async def for_ever() -> None:
+            while True:
+                await pool.perform(body(1, busy))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(40 * connections):
+                nursery.start_soon(for_ever)
+            await trio.sleep(20)
+            for _ in range(30):
+                request = body(2)
+                nursery.start_soon(pool.perform, request)
+                while not request.connection:  # noqa: ASYNC110 - nothing tells when it is sent
+                    await trio.sleep(0.01)
+                before.append(list(pool._connections[request.connection].inflight).index(request))
+                await request.done.wait()
+                await trio.sleep(0.13)
+            nursery.cancel_scope.cancel()
+        assert max(before) <= (2 if connections == 1 else 1), before
+
+
+async def test_two_readers_share_whoever_asks_for_more(autojump_clock: MockClock) -> None:
+    async with running(connections=4) as (server, pool):
+        server.round_trip = 0.1
+        server.add(1)
+        greedy = 0
+
+        async def ask_for_much() -> None:
+            nonlocal greedy
+            while True:
+                await pool.perform(Request(Verb.BODY, message_id(1), Lane.READER, share="much"))
+                greedy += 1
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(ask_for_much)
+            await trio.sleep(5)
+            waits = []
+            for _ in range(20):
+                answered = greedy
+                await pool.perform(Request(Verb.BODY, message_id(1), Lane.READER, share="little"))
+                waits.append(greedy - answered)
+            nursery.cancel_scope.cancel()
+        # One that was under way on the connection it found room on, its own, and as much elsewhere.
+        assert max(waits) <= 4 * 2, waits
+
+
+async def test_what_nobody_waits_for_steps_back_while_programs_read(
+    autojump_clock: MockClock,
+) -> None:
+    async with running(connections=8) as (server, pool):
+        server.round_trip = 0.2
+        server.add(1)
+        verified = 0
+
+        async def verify() -> None:
+            nonlocal verified
+            while True:
+                await pool.perform(body(1, Lane.VERIFY))
+                verified += 1
+
+        def outstanding() -> int:
+            return sum(len(connection.inflight) for connection in pool._connections.values())
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(verify)
+            await trio.sleep(10)
+            alone = outstanding()
+            most = 0
+            before = verified
+            for turn in range(40):
+                await pool.perform(body(1))
+                if turn > 10:
+                    most = max(most, outstanding())
+            assert verified > before, "and it goes on all the same"
+            await trio.sleep(10)
+            assert most <= 4
+            assert alone > 8
+            assert outstanding() == alone
+            nursery.cancel_scope.cancel()
+
+
 async def test_background_never_takes_the_reserved_connections(autojump_clock: MockClock) -> None:
     async with running(connections=4, reserved_connections=2) as (server, pool):
         server.round_trip = 5.0

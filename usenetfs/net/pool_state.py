@@ -11,7 +11,11 @@ Invariants:
   the server lowered it, none is added until they are fewer);
 - at most ``limit - reserved`` connections work for anybody but waiting readers;
 - all but a few connections may have background requests one behind the other, so that a reader
-  finds one on which at most one article is before it;
+  finds one on which at most one article is before it; where there is one connection only, at most
+  two;
+- a reader with a share of its own has at most one request on each of those few;
+- while programs wait for reads, bodies that nobody waits for (metadata, verification) have half of
+  the connections and one request on each: a line that is shared by twenty would be slow for all;
 - a POST has its connection to itself; where pipelines never run dry by themselves, one is drained
   for it, but not before lower lanes are served, unless it has waited past its patience;
 - a request is in exactly one place: the queue, one connection's ``inflight``, or done.
@@ -29,6 +33,7 @@ from usenetfs.net.health import BreakerState, CircuitBreaker
 from usenetfs.net.lanes import LaneQueue
 from usenetfs.net.settings import ServerSettings
 from usenetfs.nntp.grammar import Verb
+from usenetfs.types import Lane
 
 MAX_CONNECTION_FAILURES: Final = 3
 """A connection with more failures in a row is replaced (R10)."""
@@ -39,6 +44,10 @@ LIMIT_RAISE: Final = 60.0
 LIMIT_RAISE_MAX: Final = 900.0
 LIMIT_BURST: Final = 10.0
 """Refusals within so many seconds are one."""
+LONELY_DEPTH: Final = 2
+"""Background bodies outstanding where there is one connection for everybody."""
+READER_MEMORY: Final = 2.0
+"""Seconds after a reader's request in which more are expected."""
 SHALLOW_SHARE: Final = 8
 """One connection in so many takes no background request behind another."""
 BUSY_TICK: Final = 1.0
@@ -84,6 +93,7 @@ class PoolState:
         self._draining = False
         self._ready: list[Connection] = []
         self._chosen: Connection | None = None
+        self._reader_at = -READER_MEMORY
 
     def ready(self) -> list[Connection]:
         return [c for c in self.connections.values() if c.state is ConnectionState.READY]
@@ -187,7 +197,11 @@ class PoolState:
         if request.avoid and now - request.queued_at < AVOID_PATIENCE and self.limit > 1:
             fitting = [c for c in fitting if c.number != request.avoid]
         if request.background:
-            fitting = self._fit_for_background(fitting)
+            fitting = self._fit_for_background(request, fitting, now)
+        else:
+            self._reader_at = now
+            if request.share is not None:
+                fitting = self._fit_for_share(request, fitting)
         # The first of equals, so that the last ones fall idle and can be closed.
         self._chosen = min(fitting, key=lambda c: len(c.inflight), default=None)
         if self._chosen is None and request.verb is Verb.POST:
@@ -200,12 +214,39 @@ class PoolState:
             return False
         return len(connection.inflight) < connection.depth(request.verb)
 
-    def _fit_for_background(self, fitting: list[Connection]) -> list[Connection]:
-        if sum(connection.background for connection in self._ready) >= self._background_limit():
+    def _fit_for_background(
+        self, request: Request, fitting: list[Connection], now: float
+    ) -> list[Connection]:
+        used = sum(connection.background for connection in self._ready)
+        if used >= self._background_limit():
             fitting = [c for c in fitting if c.background]
-        shallow = max(1, self.limit // SHALLOW_SHARE) if self.limit > 1 else 0
-        kept = self._ready[max(1, len(self._ready) - shallow) :]
+        if self.limit == 1:
+            bodies = request.verb is not Verb.BODY
+            return [c for c in fitting if bodies or len(c.inflight) < LONELY_DEPTH]
+        if request.verb is Verb.BODY and self._nobody_waits_for(request, now):
+            if used >= max(1, self.limit // 2):
+                return []
+            return [c for c in fitting if not c.inflight]
+        kept = self._kept()
         return [c for c in fitting if not c.inflight or c not in kept]
+
+    def _kept(self) -> list[Connection]:
+        """The connections on which nobody may pile up requests."""
+        shallow = max(1, self.limit // SHALLOW_SHARE)
+        return self._ready[max(1, len(self._ready) - shallow) :]
+
+    def _fit_for_share(self, request: Request, fitting: list[Connection]) -> list[Connection]:
+        """Readers who say who they are do not pile up where others want to find room."""
+        kept = self._kept()
+        return [
+            c
+            for c in fitting
+            if c not in kept or all(other.share != request.share for other in c.inflight)
+        ]
+
+    def _nobody_waits_for(self, request: Request, now: float) -> bool:
+        """Whether it has to step back because programs read meanwhile."""
+        return request.lane > Lane.READAHEAD and now - self._reader_at < READER_MEMORY
 
     def _background_limit(self) -> int:
         return max(1, self.limit - self.settings.reserved)
