@@ -271,8 +271,8 @@ async def test_two_readers_share_whoever_asks_for_more(autojump_clock: MockClock
                 await pool.perform(Request(Verb.BODY, message_id(1), Lane.READER, share="little"))
                 waits.append(greedy - answered)
             nursery.cancel_scope.cancel()
-        # One that was under way on the connection it found room on, its own, and as much elsewhere.
-        assert max(waits) <= 4 * 2, waits
+        # Three rounds of four connections: one under way where it found room, its own, and a phase.
+        assert max(waits) <= 4 * 3, waits
 
 
 async def test_what_nobody_waits_for_steps_back_while_programs_read(
