@@ -1,0 +1,158 @@
+"""What a checkpoint of a large index costs, and how long the event loop is held up.
+
+A synthetic index of N files (inode, name, block, segment each; twenty segments an article) in
+directories of fifty. Servers are in memory, so what is measured is ours. A task ticks every
+millisecond meanwhile; the longest pause between two ticks is how long a mount would have waited.
+
+    python -m scripts.bench.checkpoint [N]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import trio
+
+from tests.checkpoint.chains import Reader, once_only, publisher_of
+from tests.transfer.world import FILESYSTEM_ID, KEYS, FakeServers
+from usenetfs.checkpoint.publish import Publisher
+from usenetfs.index.chain import ChainState
+from usenetfs.index.index import Index
+from usenetfs.types import ROOT_INODE
+
+BLOCK = 716_800
+
+_NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i <= ?1)"
+_FILL = (
+    (
+        f"{_NUMBERS} INSERT INTO inodes SELECT i, CASE WHEN i % 50 = 2 THEN 16877 ELSE 33188 END,"
+        " 1000, 1000, CASE WHEN i % 50 = 2 THEN 2 ELSE 1 END, CASE WHEN i % 50 = 2 THEN 0 ELSE 5000"
+        " + i % 90000 END, 0, 1700000000000000000 + i * 7919, 1690000000000000000 + i * 104729,"
+        " 1700000000000000000 + i * 7919 FROM n"
+    ),
+    (
+        f"{_NUMBERS} INSERT INTO dirents SELECT CASE WHEN i % 50 = 2 THEN 1 ELSE i - i % 50 + 2 -"
+        " CASE WHEN i % 50 < 2 THEN 50 ELSE 0 END END, abs(random()) >> 2 | 4,"
+        " CAST(printf('document number %d.txt', i) AS BLOB), i FROM n"
+    ),
+    (
+        f"{_NUMBERS} INSERT INTO segments SELECT i, randomblob(16), 5000 + i % 90000, 3000 + i % 9,"
+        " 1, (1 << 40) + i / 20, i % 20, 1 FROM n WHERE i % 50 <> 2"
+    ),
+    f"{_NUMBERS} INSERT INTO blocks SELECT i, 0, i, 5000 + i % 90000 FROM n WHERE i % 50 <> 2",
+    (
+        "INSERT INTO articles SELECT article, 0, 2, 700000, 1700000000, count(*), sum(raw_length)"
+        " FROM segments GROUP BY article"
+    ),
+    "UPDATE inodes SET nlink = 2 + (SELECT count(*) FROM inodes WHERE id % 50 = 2) WHERE id = 1",
+)
+
+
+def fill(index: Index, count: int) -> None:
+    """Rows as if ``count`` files had been made and uploaded."""
+    index.changelog.close()  # these go into the first snapshot; their capture is not the question
+    with index.transaction():
+        for sql in _FILL:
+            index.database.write(sql, (count,) if "?1" in sql else ())
+        index.totals.recount()
+
+
+def change(index: Index, start: int) -> None:
+    """A hundred changes: new files, new times."""
+    for number in range(50):
+        with index.transaction():
+            times = (time.time_ns(),) * 3
+            inode = index.inodes.insert(0o100644, 0, 0, 1, 0, 0, times).id
+            index.dirents.insert(ROOT_INODE, b"new %d" % (start + number), inode)
+        with index.transaction():
+            index.database.write(
+                "UPDATE inodes SET mtime_ns = ? WHERE id = ?", (time.time_ns(), 1000 + number * 777)
+            )
+
+
+async def measured(call: Callable[[], object]) -> dict[str, float]:
+    """Run ``await call()`` beside the ticks: seconds, processor seconds, longest pause."""
+    longest = 0.0
+
+    async def tick() -> None:
+        nonlocal longest
+        last = time.perf_counter()
+        while True:
+            await trio.sleep(0.001)
+            now = time.perf_counter()
+            longest, last = max(longest, now - last - 0.001), now
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tick)
+        await trio.sleep(0.05)
+        longest = 0.0
+        started, processor = time.perf_counter(), time.process_time()
+        await call()  # type: ignore[misc]
+        result = {
+            "seconds": round(time.perf_counter() - started, 3),
+            "processor_seconds": round(time.process_time() - processor, 3),
+            "longest_pause_ms": round(longest * 1000, 1),
+        }
+        nursery.cancel_scope.cancel()
+    return result
+
+
+def grown(index: Index, state: ChainState, servers: FakeServers, folder: Path) -> Publisher:
+    """A publisher whose changesets have outgrown half of the last snapshot."""
+    with index.transaction():
+        index.chain.set_state(replace(state, grown=state.snapshot_size + (1 << 20)))
+    return publisher_of(index, servers, folder, piece_size=BLOCK, interval=0.01)
+
+
+async def run(count: int, folder: Path) -> dict[str, object]:
+    path = folder / "index.db"
+    with Index.create(
+        path,
+        filesystem_id=FILESYSTEM_ID,
+        name="bench",
+        block_size=BLOCK,
+        directory_key=KEYS.directory_key,
+    ) as index:
+        fill(index, count)
+    servers = FakeServers()
+    once_only(servers)
+    reader = Reader(servers)
+    result: dict[str, object] = {"files": count}
+    with Index.open(path, directory_key=KEYS.directory_key) as index:
+        index.maintain()
+        publisher = publisher_of(index, servers, folder, piece_size=BLOCK, interval=0.01)
+        result["first snapshot"] = await measured(publisher.publish)
+        snapshot = sum(map(len, servers.articles.values()))
+        result["snapshot octets posted, all copies"] = snapshot
+        small = []
+        for round_number in range(5):
+            change(index, round_number * 100)
+            before = sum(map(len, servers.articles.values()))
+            measure = await measured(publisher.publish)
+            posted = sum(map(len, servers.articles.values())) - before
+            small.append(measure | {"octets posted, all copies": posted})
+        result["after 100 changes"] = small
+        opened = reader.checkpoint(publisher.state.number)
+        assert opened is not None
+        assert opened.record.changeset is not None
+        result["changeset octets"] = opened.record.changeset.stored
+        publisher = grown(index, publisher.state, servers, folder)
+        change(index, 1000)
+        result["a later snapshot"] = await measured(publisher.publish)
+    return result
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    with tempfile.TemporaryDirectory(prefix="usenetfs-bench-") as folder:
+        print(json.dumps(trio.run(run, count, Path(folder)), indent=2))
+
+
+if __name__ == "__main__":
+    main()
