@@ -191,6 +191,8 @@ class Publisher:
 
     async def unless_fenced(self, call: Callable[[], Awaitable[object]]) -> None:
         """Await ``call()``; FencedError, and it is cancelled, if we are fenced before it ends."""
+        if self._state.fenced:
+            raise FencedError(self._state.fenced)
 
         async def watch() -> None:
             await self.fenced.wait()

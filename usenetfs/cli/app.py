@@ -14,6 +14,7 @@ from usenetfs import __version__
 from usenetfs.cli.arguments import AnyName, Json, Name
 from usenetfs.cli.cache_app import cache_app
 from usenetfs.cli.group import CommandGroup
+from usenetfs.cli.staging_app import staging_app
 
 FILESYSTEMS = "Filesystems"
 FILES = "Files"
@@ -458,6 +459,7 @@ def key_change_passphrase(
 
 
 app.add_typer(cache_app, name="cache", rich_help_panel=CARE)
+app.add_typer(staging_app, name="staging", rich_help_panel=CARE)
 
 
 # --- servers and settings ------------------------------------------------------------------------
