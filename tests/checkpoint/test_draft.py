@@ -3,9 +3,11 @@ and when nothing is, it is the index itself."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -311,6 +313,17 @@ class DraftMachine(RuleBasedStateMachine):
 
 DraftMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
 TestDraftMachine = DraftMachine.TestCase
+
+
+def test_pieces_of_a_spool_are_read_by_several_threads_at_once(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 4096)
+    spool.fill(os.urandom(65_536) for _ in range(100))
+    whole = spool.whole()
+    expected = [whole[at : at + 4096] for at in range(0, len(whole), 4096)]
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(5):
+            assert list(threads.map(spool.piece, range(spool.count))) == expected
+    spool.close()
 
 
 def test_merged_changes_lead_from_the_base_to_the_newest(tmp_path: Path) -> None:

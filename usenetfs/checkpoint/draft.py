@@ -10,6 +10,7 @@ Memory follows the number of changes since the last checkpoint, not the size of 
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from usenetfs.checkpoint.digest import MODULUS, RowDigest, digest_bytes
 from usenetfs.checkpoint.documents import DocumentBuilder
 from usenetfs.checkpoint.holdback import Row, RowChange, Split, split
 from usenetfs.checkpoint.record import Counters
-from usenetfs.errors import DatabaseError
+from usenetfs.errors import DatabaseError, LocalStorageError
 from usenetfs.index.chain import ChainState
 from usenetfs.index.cut import Cut, merge
 from usenetfs.index.normal_form import FORMS, normalise
@@ -42,26 +43,33 @@ HELD_SIZE: Final = 512 * 1024
 
 
 class Spool:
-    """Pieces of a document in a temporary file without a name: gone whatever happens."""
+    """Pieces of a document in a temporary file without a name: gone whatever happens.
+
+    Filled by one thread; then any number of them may read.
+    """
 
     def __init__(self, directory: Path, piece_size: int) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
         self._builder = DocumentBuilder(piece_size)
-        self._lengths: list[int] = []
+        self._places: list[tuple[int, int]] = []
+        """Offset and length of each piece."""
+        self._end = 0
 
     def __repr__(self) -> str:
-        return f"<Spool pieces={len(self._lengths)} {self._builder!r}>"
+        return f"<Spool pieces={len(self._places)} {self._builder!r}>"
 
     def fill(self, raw: Iterable[bytes]) -> None:
         """Put in the whole document."""
         for chunk in raw:
             self._write(self._builder.add(chunk))
         self._write(self._builder.finish())
+        self._file.flush()
 
     def _write(self, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
             self._file.write(piece)
-            self._lengths.append(len(piece))
+            self._places.append((self._end, len(piece)))
+            self._end += len(piece)
 
     @property
     def size(self) -> int:
@@ -77,16 +85,25 @@ class Spool:
 
     @property
     def count(self) -> int:
-        return len(self._lengths)
+        return len(self._places)
 
     def piece(self, number: int) -> bytes:
-        self._file.seek(sum(self._lengths[:number]))
-        return self._file.read(self._lengths[number])
+        offset, length = self._places[number]
+        return self._read(offset, length)
 
     def whole(self) -> bytes:
         """All of it; for documents that are short."""
-        self._file.seek(0)
-        return self._file.read()
+        return self._read(0, self._end)
+
+    def _read(self, offset: int, length: int) -> bytes:
+        parts = []
+        while length:
+            part = os.pread(self._file.fileno(), length, offset)
+            if not part:
+                raise LocalStorageError("a temporary file has become shorter")
+            parts.append(part)
+            offset, length = offset + len(part), length - len(part)
+        return b"".join(parts)
 
     def close(self) -> None:
         self._file.close()
