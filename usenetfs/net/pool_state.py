@@ -118,7 +118,10 @@ class PoolState:
         if request.avoid or len(self.connections) < self.limit:
             return False
         return self.queue.has_waiting(
-            request.lane, lambda other: (other.verb, other.avoid) == (request.verb, 0)
+            request.lane,
+            lambda other: (
+                (other.verb, other.avoid, other.share) == (request.verb, 0, request.share)
+            ),
         )
 
     def next_look(self, now: float) -> float:
