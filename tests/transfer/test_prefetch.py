@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Hashable
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.transfer.test_fetcher import stored_file
 from tests.transfer.world import BLOCK, FakeServers, World, opened_world, uploading
+from usenetfs.net.providers import FetchedBody
+from usenetfs.net.urgency import Urgency
 from usenetfs.transfer.prefetch import LEAST, Prefetcher, Reader
-from usenetfs.types import InodeId, Lane
+from usenetfs.types import InodeId, Lane, MessageId
 
 BUDGET = 16
 
@@ -171,3 +175,39 @@ async def test_small_files_that_were_stored_together_come_together(
             await wait_all_tasks_blocked(0.01)
         assert servers.calls["fetch"] <= len(servers.articles)
         assert waits <= len(servers.articles) // 2
+
+
+class FarServers(FakeServers):
+    """Every fetch takes as long, however many there are."""
+
+    latency = 0.05
+
+    async def fetch(
+        self,
+        message_id: MessageId,
+        *,
+        lane: Lane,
+        exclude: AbstractSet[str] = frozenset(),
+        fresh: bool = False,
+        share: Hashable = None,
+        urgency: Urgency | None = None,
+    ) -> FetchedBody:
+        await trio.sleep(self.latency)
+        return await super().fetch(
+            message_id, lane=lane, exclude=exclude, fresh=fresh, share=share, urgency=urgency
+        )
+
+
+async def test_a_far_server_is_kept_busy(tmp_path: Path, autojump_clock: MockClock) -> None:
+    servers = FarServers()
+    count = 100
+    data = os.urandom(count * BLOCK)
+    async with opened_world(tmp_path, servers) as world:
+        file = File(world, prefetcher_of(world), await stored_file(world, data), len(data))
+        started = trio.current_time()
+        for block in range(count):
+            await file.read(block)
+        took = trio.current_time() - started
+        one_by_one = count * servers.latency
+        at_best = one_by_one / BUDGET
+        assert took < 3 * at_best, f"{took:.2f} s where {at_best:.2f} is possible"
