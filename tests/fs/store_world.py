@@ -16,7 +16,8 @@ from usenetfs.fs.kernel_cache import KernelCache
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.namespace import Namespace
 from usenetfs.fs.tree_store import TreeStore
-from usenetfs.transfer.import_tree import ImportOptions, ImportRoot, TreeImport
+from usenetfs.transfer.import_items import ImportOptions, ImportRoot
+from usenetfs.transfer.import_tree import TreeImport
 from usenetfs.transfer.tally import Event, Tally
 from usenetfs.types import ROOT_INODE, InodeId, Lane
 

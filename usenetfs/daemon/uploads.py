@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Final
 
 import trio
@@ -22,7 +23,8 @@ from usenetfs.daemon.tree_paths import find, make_directories, names_of
 from usenetfs.errors import PathNotFoundError, UsageError
 from usenetfs.transfer.exclude import Exclude
 from usenetfs.transfer.import_count import count
-from usenetfs.transfer.import_tree import ImportOptions, ImportRoot, TreeImport
+from usenetfs.transfer.import_items import ImportOptions, ImportRoot
+from usenetfs.transfer.import_tree import TreeImport
 from usenetfs.transfer.local_files import SourceError, read_status
 from usenetfs.transfer.tally import Tally, shown
 from usenetfs.types import Durability
@@ -63,8 +65,10 @@ async def prepare_upload(
         watch = Watch(tally, "sending", lambda: _pending(parts, tally) if wait else 0)
 
         async def work() -> None:
+            engine = TreeImport(parts.store, tally, options)
             with parts.uploader.filling_the_line() if wait else nullcontext():
-                await TreeImport(parts.store, tally, options).run(roots)
+                # Once fenced, staging would never have room again.
+                await parts.publisher.unless_fenced(partial(engine.run, roots))
             parts.files.save()
             if wait:
                 watch.phase = "waiting"

@@ -17,32 +17,35 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import trio
 
 from usenetfs.errors import PosixError
-from usenetfs.transfer.exclude import Exclude
 from usenetfs.transfer.folders import Folder
 from usenetfs.transfer.import_file import FileSender
+from usenetfs.transfer.import_items import (
+    ImportOptions,
+    ImportRoot,
+    Item,
+    Place,
+    keep,
+    say_would,
+)
 from usenetfs.transfer.import_plan import Step, decide
+from usenetfs.transfer.import_small import SmallFiles
 from usenetfs.transfer.import_target import (
     Attributes,
     ImportTarget,
-    NewFile,
     NewNode,
     kind_of,
 )
 from usenetfs.transfer.links import LinkGroup, Links
 from usenetfs.transfer.local_files import (
-    Content,
     Entry,
     Listing,
-    SourceChangedError,
     SourceError,
     read_link,
-    read_small,
     read_status,
     read_xattrs,
 )
@@ -58,51 +61,6 @@ BATCH_BYTES: Final = 2 << 20
 """Of a batch of small files. A worker holds one; so this times the workers bounds memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImportOptions:
-    """``staging_limit``: octets staged above which the import waits. ``checksum``: compare contents
-    where sizes are equal. ``dry_run``: only say what would be. ``own_device``: that of the mount
-    of the target, which must not be read from here (it would wait for itself)."""
-
-    staging_limit: int
-
-    checksum: bool = False
-    dry_run: bool = False
-    exclude: Exclude = field(default_factory=Exclude)
-    own_device: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ImportRoot:
-    """One source. ``parent`` and ``name``: what it becomes; ``name`` empty: its entries go into
-    ``parent``. ``parent`` None, in a dry run: a directory that is not there."""
-
-    path: bytes
-    parent: InodeId | None
-    name: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A directory in the filesystem, and what it is to be like once all is in it.
-
-    ``inode`` None: it would be made, were this no dry run. ``attributes`` None: as it is.
-    """
-
-    inode: InodeId | None
-    attributes: Attributes | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Item:
-    """One thing to be placed in a folder."""
-
-    entry: Entry
-    name: bytes
-    folder: Folder[Place]
-    group: LinkGroup[Item, InodeId] | None = None
-
-
 class TreeImport:
     """One import. :meth:`run` returns when everything is staged, linked or reported."""
 
@@ -112,6 +70,7 @@ class TreeImport:
         self._options = options
         self._links: Links[Item, InodeId] = Links()
         self._sender = FileSender(target, tally, options.staging_limit)
+        self._small_files = SmallFiles(target, tally, options, self._sender, self._close)
 
     async def run(self, roots: Sequence[ImportRoot]) -> None:
         send, receive = trio.open_memory_channel[list[Item]](2 * WORKERS)
@@ -273,7 +232,7 @@ class TreeImport:
             async for items in work:
                 files = [i for i in items if i.entry.is_file and not i.group and self._small(i)]
                 if files:
-                    await self._small_files(files)
+                    await self._small_files.place(files)
                 for item in items:
                     if item not in files:
                         await self._single(item)
@@ -332,10 +291,10 @@ class TreeImport:
             same = await self._sender.same_content(entry.path, there.id)
             step = Step.SAME if same else Step.SEND
         if self._options.dry_run or parent is None:
-            self._say_would(path, step, entry.size)
+            say_would(self._tally, path, step, entry.size)
             return None if there is None or step is not Step.SAME else there.id
         if step is Step.SAME and there is not None:
-            await self._keep(path, there.id, Attributes.of(entry.status, await _xattrs(entry)))
+            await keep(self._target, there.id, Attributes.of(entry.status, await _xattrs(entry)))
             self._tally.skip(path, entry.size)
             return there.id
         if entry.is_file:
@@ -362,101 +321,6 @@ class TreeImport:
         self._tally.finished(path, "linked")
         return inode
 
-    def _say_would(self, path: bytes, step: Step, size: int) -> None:
-        if step is Step.SAME:
-            self._tally.skip(path, size)
-        else:
-            self._tally.bytes_done += size
-            self._tally.finished(path, "would send")
-
-    async def _keep(self, path: bytes, inode: InodeId, attributes: Attributes) -> None:
-        """The content is there: bring attributes up to date."""
-        if not attributes.same(self._target.inode(inode), self._target.xattrs(inode)):
-            self._target.set_attributes(inode, attributes)
-        await trio.lowlevel.checkpoint()
-
-    # --- small files -----------------------------------------------------------------------------
-
-    async def _small_files(self, items: Sequence[Item]) -> None:
-        """Decide, read what is to be sent in one go, and place it in one step."""
-        await self._target.room(self._options.staging_limit)
-        wanted: list[tuple[Item, Step]] = []
-        for item in items:
-            step = await self._decide_small(item)
-            if step is None:
-                item.folder.release(self._close)
-            else:
-                wanted.append((item, step))
-        results = await trio.to_thread.run_sync(_read_all, wanted, self._target.block_size)
-        new: list[tuple[Item, NewFile]] = []
-        for (item, step), result in zip(wanted, results, strict=True):
-            parent = item.folder.place.inode
-            if isinstance(result, SourceError):
-                self._tally.fail(item.entry.relative, str(result))
-            elif parent is not None:
-                attributes = Attributes.of(result.status, result.xattrs)
-                if step is Step.SEND:
-                    new.append((item, NewFile(parent, item.name, attributes, result.data)))
-                else:
-                    await self._keep_small(item, attributes)
-        outcomes = await self._target.place([file for _, file in new]) if new else []
-        for (item, file), outcome in zip(new, outcomes, strict=True):
-            if isinstance(outcome, str):
-                self._tally.fail(item.entry.relative, outcome)
-            else:
-                self._tally.bytes_done += len(file.data)
-                self._tally.finished(item.entry.relative, "sent")
-        for item, _ in wanted:
-            item.folder.release(self._close)
-
-    async def _decide_small(self, item: Item) -> Step | None:
-        """SEND or SAME; None when that is all there is to it."""
-        entry, parent, path = item.entry, item.folder.place.inode, item.entry.relative
-        try:
-            there = None if parent is None else self._target.lookup(parent, item.name)
-            step = decide(entry.status, there, checksum=self._options.checksum)
-            if step is Step.COMPARE and there is not None:
-                same = await self._sender.same_content(entry.path, there.id)
-                step = Step.SAME if same else Step.SEND
-        except (PosixError, SourceError) as error:
-            self._tally.fail(path, str(error))
-            return None
-        if step is Step.CONFLICT and there is not None:
-            self._tally.fail(path, f"{kind_of(there.mode)} is in the way")
-            return None
-        if self._options.dry_run or parent is None:
-            self._say_would(path, step, entry.size)
-            return None
-        return step
-
-    async def _keep_small(self, item: Item, attributes: Attributes) -> None:
-        path = item.entry.relative
-        try:
-            there = self._target.lookup(item.folder.place.inode or InodeId(0), item.name)
-            if there is not None:
-                await self._keep(path, there.id, attributes)
-        except PosixError as error:
-            self._tally.fail(path, str(error))
-            return
-        self._tally.skip(path, item.entry.size)
-
 
 async def _xattrs(entry: Entry) -> dict[bytes, bytes]:
     return await trio.to_thread.run_sync(read_xattrs, entry.path)
-
-
-def _read_all(wanted: Sequence[tuple[Item, Step]], limit: int) -> list[Content | SourceError]:
-    """The content of what is to be sent, of the others the attributes; in a thread."""
-    return [_read_one(item.entry, step, limit) for item, step in wanted]
-
-
-def _read_one(entry: Entry, step: Step, limit: int) -> Content | SourceError:
-    try:
-        if step is not Step.SEND:
-            return Content(entry.status, read_xattrs(entry.path), b"")
-        try:
-            return read_small(entry.path, limit)
-        except SourceChangedError:
-            return read_small(entry.path, limit)  # once more; then somebody is writing it
-    except SourceError as error:
-        return error
