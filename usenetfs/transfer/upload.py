@@ -65,6 +65,10 @@ BATCH_BLOCKS = 4
 REST = 5.0
 """Seconds that the feeder rests after an error, before blocks given up are claimed again."""
 
+GATHER = 0.05
+"""Seconds that the first of some small files waits for the others: claiming them one by one costs
+more than uploading them."""
+
 GIVE_WAY = 0.1
 """Seconds between two looks at how fast programs write."""
 
@@ -138,6 +142,7 @@ class Uploader:
         self._in_flight: dict[SegmentHash, PreparedSegment] = {}
         self._hashes: dict[ArticleId, list[SegmentHash]] = {}
         self._work = Pulse()
+        self._hurry = Pulse()
         self._progress = Pulse()
         self._preparing = 0
         self._feeding = False
@@ -197,6 +202,7 @@ class Uploader:
         """Somebody waits: nothing is held back to be packed better, nobody is given way to."""
         self._urgent += 1
         self._work.fire()
+        self._hurry.fire()
         try:
             yield
         finally:
@@ -207,6 +213,7 @@ class Uploader:
         """Whoever stages meanwhile waits for the servers, so uploads do not give way to it."""
         self._filling += 1
         self._work.fire()
+        self._hurry.fire()
         try:
             yield
         finally:
@@ -219,7 +226,7 @@ class Uploader:
             if rest > 0:
                 await trio.sleep(rest)
             if self._must_give_way():
-                await self._work.wait_at_most(GIVE_WAY)
+                await self._hurry.wait_at_most(GIVE_WAY)
                 continue
             batch = self._staged.claim(
                 max_blocks=MAX_BATCH, max_bytes=BATCH_BLOCKS * self._staged.block_size
@@ -232,6 +239,8 @@ class Uploader:
             if was_feeding:
                 self._progress.fire()  # open articles need not wait for more
             await self._work.wait_at_most(self._staged.settle)
+            if not self._urgent:
+                await self._hurry.wait_at_most(GATHER)
 
     def _must_give_way(self) -> bool:
         if self._urgent or self._filling or self._staged.pressed:
