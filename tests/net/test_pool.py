@@ -684,3 +684,147 @@ async def test_the_end_of_the_client_ends_every_wait(autojump_clock: MockClock) 
         assert [type(result) for result in results] == [ConnectionLostError] * 3
         assert isinstance(await outcome(pool, body(1)), ConnectionLostError)
         assert all(session.stream.closed for session in server.sessions)
+
+
+# --- POST sent ahead -----------------------------------------------------------------------------
+
+
+async def posted_all(pool: Pool, count: int) -> None:
+    async with trio.open_nursery() as nursery:
+        for number in range(count):
+            nursery.start_soon(pool.perform, post(number))
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+async def test_a_post_is_sent_ahead_only_where_that_is_set(
+    ahead: bool, autojump_clock: MockClock
+) -> None:
+    async with running(connections=1, post_ahead=ahead) as (server, pool):
+        server.round_trip = 0.1
+        early = 0
+
+        async def look(session: Session, verb: str, argument: str) -> bool:
+            nonlocal early
+            if verb == "POSTED":
+                await trio.sleep(0.01)
+                assert bytes(session.pending) in {b"", b"POST\r\n"}, "one POST and nothing else"
+                early += bool(session.pending)
+            return False
+
+        server.hook = look
+        await posted_all(pool, 12)
+        assert sorted(server.posted) == sorted(message_id(number) for number in range(12))
+        assert early == (11 if ahead else 0)
+        server.add(1)
+        assert (await pool.perform(body(1))).code == 222
+        assert server.dials == 1
+
+
+@pytest.mark.parametrize("words", ["441 too early", "500 what?", "440 no", "480 log in", ""])
+async def test_a_server_that_does_not_cope_is_noticed_and_loses_nothing(
+    words: str, autojump_clock: MockClock, expect_log: Callable[[str], None]
+) -> None:
+    expect_log("does not take a POST sent ahead")
+    async with running(connections=2, post_ahead=True) as (server, pool):
+        server.round_trip = 0.1
+        early = 0
+
+        async def stumble(session: Session, verb: str, argument: str) -> bool:
+            nonlocal early
+            if verb == "POSTED":
+                await trio.sleep(0.01)
+                if session.pending == b"POST\r\n":
+                    early += 1
+                    session.pending.clear()
+                    session.say("240 <taken@news.test> received")
+                    if words:
+                        session.say(words)
+                    return True
+            return False
+
+        server.hook = stumble
+        await posted_all(pool, 10)
+        assert 1 <= early <= 2, "at most once a connection"
+        assert len(server.posted) + early == 10
+        assert pool.requests["POST"] == 10
+
+
+async def test_a_reader_is_not_held_up_by_posts_sent_ahead(autojump_clock: MockClock) -> None:
+    async with running(connections=2, post_ahead=True) as (server, pool):
+        server.round_trip = 0.5
+        server.add(1)
+
+        async def for_ever(number: int) -> None:
+            while True:
+                await pool.perform(post(number))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(for_ever, number)
+            await trio.sleep(10)
+            for _ in range(10):
+                started = trio.current_time()
+                await pool.perform(body(1))
+                # One article and one POST that was sent ahead, then its own.
+                assert trio.current_time() - started <= 4 * 0.5 + 0.6
+                await trio.sleep(0.2)
+            nursery.cancel_scope.cancel()
+
+
+async def test_cancelling_a_post_sent_ahead_leaves_the_one_before_it_alone(
+    autojump_clock: MockClock,
+) -> None:
+    async with running(connections=1, post_ahead=True) as (server, pool):
+        server.round_trip = 1.0
+        results: list[Response | UsenetfsError] = []
+
+        async def first() -> None:
+            results.append(await outcome(pool, post(1)))
+
+        wire = bytearray(article(2).wire)
+        second = Request(Verb.POST, message_id(2), Lane.UPLOAD, article=wire)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(first)
+            with trio.CancelScope() as scope:
+                nursery.start_soon(pool.perform, post(3))
+                await trio.sleep(0.1)
+
+                async def cancel_when_ahead() -> None:
+                    while not second.ahead:  # noqa: ASYNC110 - nothing tells
+                        await trio.sleep(0.05)
+                    scope.cancel()
+
+                nursery.start_soon(cancel_when_ahead)
+                await pool.perform(second)
+        wire.clear()  # BufferError if anything still looked at it
+        assert message_id(2) not in server.posted
+        assert sorted(server.posted) == [message_id(1), message_id(3)]
+        assert [result.code for result in results if isinstance(result, Response)] == [240]
+
+
+async def test_a_session_lost_with_a_post_ahead_leaves_one_in_doubt_and_sends_one_again(
+    autojump_clock: MockClock,
+) -> None:
+    async with running(connections=1, post_ahead=True) as (server, pool):
+        server.round_trip = 0.1
+
+        async def lose(session: Session, verb: str, argument: str) -> bool:
+            if verb == "POSTED" and session.number == 1:
+                await trio.sleep(0.05)
+                assert session.pending == b"POST\r\n"
+                session.drop()
+                await trio.sleep_forever()
+            return False
+
+        server.hook = lose
+        results = []
+
+        async def one(number: int) -> None:
+            results.append(await outcome(pool, post(number)))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(2):
+                nursery.start_soon(one, number)
+        doubts = [result for result in results if isinstance(result, PostInDoubtError)]
+        assert len(doubts) == 1
+        assert len(server.posted) == 1

@@ -678,3 +678,42 @@ def test_every_pair_of_pipelined_replies_at_every_chunk_size() -> None:
             for verb in pair:
                 ask(client, verb)
             assert [r.verb for r in feed_all(client, wire, step)] == list(pair)
+
+
+def test_a_post_ahead_is_allowed_behind_a_sent_article_and_nowhere_else() -> None:
+    client = ClientProtocol(post_ahead=True)
+    client.feed(b"200 hello\r\n")
+    assert not client.can_post_ahead
+    client.request(Verb.POST, tag=1)
+    with pytest.raises(LocalProtocolError):
+        client.request(Verb.POST, tag=2)
+    client.feed(b"340 go on\r\n")
+    with pytest.raises(LocalProtocolError):
+        client.request(Verb.POST, tag=2)
+    client.article_sent()
+    assert client.can_post_ahead
+    with pytest.raises(LocalProtocolError):
+        client.request(Verb.DATE)
+    client.request(Verb.POST, tag=2)
+    assert not client.can_post_ahead
+    with pytest.raises(LocalProtocolError):
+        client.request(Verb.POST, tag=3)
+    responses = client.feed(b"240 taken\r\n340 go on\r\n")
+    assert [(response.code, response.tag) for response in responses] == [(240, 1), (340, 2)]
+    assert client.state is ClientState.SENDING_ARTICLE
+    client.article_sent()
+    assert client.can_post_ahead
+    (last,) = client.feed(b"441 no\r\n")
+    assert (last.code, last.tag) == (441, 2)
+    assert client.state is ClientState.READY
+
+
+def test_no_post_ahead_unless_asked_for() -> None:
+    client = ClientProtocol()
+    client.feed(b"200 hello\r\n")
+    client.request(Verb.POST)
+    client.feed(b"340 go on\r\n")
+    client.article_sent()
+    assert not client.can_post_ahead
+    with pytest.raises(LocalProtocolError):
+        client.request(Verb.POST)

@@ -15,7 +15,8 @@ session.
 Invariants:
 
 - ``inflight`` holds the requests the server owes a reply, in the order they were sent;
-- while a POST is in flight nothing else is;
+- while a POST is in flight nothing else is, but for one more POST whose article waits, sent behind
+  an article where the server is known to cope (``post_ahead``);
 - ``committed`` is set before the first octet of an article is handed to the stream;
 - once ``state`` is CLOSING nothing more is submitted, and what is in ``inflight`` when
   :meth:`Connection.serve` returns belongs to the pool again.
@@ -73,6 +74,8 @@ class Request:
     """POST: octets of the article may have left."""
     sent_at: float = 0.0
     """When it was given to the connection."""
+    ahead: bool = False
+    """POST: sent before the reply to another article."""
     sent: bool = False
     """POST: all of the article has been handed to the stream."""
     connection: int = 0
@@ -134,7 +137,8 @@ class Connection:
         self._on_reply = on_reply
         self._on_replies = on_replies
         self._stream: Stream | None = None
-        self._protocol = ClientProtocol()
+        self._traits = traits
+        self._protocol = ClientProtocol(post_ahead=settings.post_ahead)
         self._login = Login(settings, traits, self._protocol, dialer)
         self._scope = trio.CancelScope()
         self._ending: UsenetfsError | None = None
@@ -158,6 +162,17 @@ class Connection:
     @property
     def posting(self) -> bool:
         return bool(self.inflight) and self.inflight[0].verb is Verb.POST
+
+    @property
+    def takes_post_ahead(self) -> bool:
+        """Whether a POST may follow the article whose reply it owes."""
+        return (
+            len(self.inflight) == 1
+            and self._protocol.can_post_ahead
+            and self.state is ConnectionState.READY
+            and not self._traits.post_ahead_failed
+            and not self._writing
+        )
 
     @property
     def background(self) -> bool:
@@ -215,6 +230,7 @@ class Connection:
         if not self.inflight and not self.checking:
             self.head_since = self._probe_sent = now
         request.connection = self.number
+        request.ahead = bool(self.inflight) and request.verb is Verb.POST
         request.sent_at = now
         self.inflight.append(request)
         self.last_used = now
@@ -241,6 +257,8 @@ class Connection:
     def abandon(self, request: Request) -> None:
         """The caller of a request in flight has gone."""
         request.abandoned = True
+        if request.ahead and not request.committed:
+            return  # 340 decides: nothing of the article has been touched
         if request.verb is Verb.POST and not request.sent:
             # The article belongs to the caller, who may reuse its memory at once.
             self.end(ConnectionLostError("the upload was cancelled"))
@@ -322,6 +340,8 @@ class Connection:
             self._writing = bool(self._backlog)
             if self._backlog:
                 self._wake.set()
+            elif self._protocol.can_post_ahead:
+                self._on_replies()
 
     async def _send_article(self, request: Request) -> None:
         assert self._stream is not None
@@ -396,6 +416,10 @@ class Connection:
 
     def _start_article(self, request: Request, now: float) -> None:
         self.head_since = now
+        if request.abandoned:
+            self.end(ConnectionLostError("the upload was cancelled"))
+            self.close_now()
+            return
         request.committed = True
         self._article = request
         self._writing = True

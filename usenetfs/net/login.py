@@ -41,6 +41,8 @@ class Traits:
     needs_mode_reader: bool = False
     posting_announced: bool = True
     """Whether the last greeting (200 or 201) allowed posting."""
+    post_ahead_failed: bool = False
+    """A POST sent ahead was refused or lost: no more of them."""
 
 
 class Login:

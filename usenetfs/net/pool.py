@@ -288,6 +288,11 @@ class Pool:
     def _on_reply(self, connection: Connection, request: Request, response: Response) -> None:
         """One reply; :meth:`update` follows once all that came together are taken."""
         now = trio.current_time()
+        if request.ahead and not request.committed:
+            self._give_up_post_ahead(f"{response.code} {response.text}")
+            if not request.abandoned:
+                self._state.queue.push_front(request)
+            return
         if connection.round_trip.value is not None:
             self.health.latency.add(connection.round_trip.value)
         fine = response.code < 500 and response.code not in {400, 403}
@@ -307,6 +312,17 @@ class Pool:
         self.requests[request.verb.name] += 1
         if not request.abandoned:
             request.succeed(response)
+
+    def _give_up_post_ahead(self, reason: str) -> None:
+        """A server that was said to cope does not; the article itself is in no way concerned."""
+        if not self._traits.post_ahead_failed:
+            self._traits.post_ahead_failed = True
+            log.warning(
+                "%s does not take a POST sent ahead (%s): one after the other from now on; "
+                "set post_ahead = false for it",
+                self.name,
+                reason,
+            )
 
     def _on_replies(self) -> None:
         self.breaker.succeeded()
@@ -394,6 +410,8 @@ class Pool:
                 self._failed(now, error)
             log.info("a connection to %s ended (%d replies owed): %s", self.name, len(owed), error)
         reason = error or ConnectionLostError(f"{self.name}: the connection was closed")
+        if error is not None and owed and owed[0].ahead and not owed[0].committed:
+            self._give_up_post_ahead(str(error))
         stale = connection.last_heard + STALE_AFTER < connection.head_since
         for request in reversed(owed):
             if request.committed:
@@ -403,6 +421,8 @@ class Pool:
                         server=self.name,
                     )
                 )
+            elif request.ahead and not self._stopping:
+                self._state.queue.push_front(request)  # it was our own fault
             elif request.lost >= MAX_LOST or self._stopping or not _another_may(reason):
                 request.fail(reason)
             else:

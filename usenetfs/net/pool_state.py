@@ -16,7 +16,8 @@ Invariants:
 - a reader with a share of its own has at most one request on each of those few;
 - while programs wait for reads, bodies that nobody waits for (metadata, verification) have half of
   the connections and one request on each: a line that is shared by twenty would be slow for all;
-- a POST has its connection to itself; where pipelines never run dry by themselves, one is drained
+- a POST has its connection to itself, or with one sent ahead; where pipelines never run dry by
+  themselves, one is drained
   for it, but not before lower lanes are served, unless it has waited past its patience;
 - a request is in exactly one place: the queue, one connection's ``inflight``, or done.
 """
@@ -192,7 +193,7 @@ class PoolState:
     def _finds_place(self, request: Request, now: float) -> bool:
         """Whether there is a connection for the request; it is ``_chosen`` then."""
         if request.verb is Verb.POST:
-            fitting = [c for c in self._ready if c.idle]
+            fitting = [c for c in self._ready if c.idle] or self._fit_ahead(now)
         else:
             fitting = [c for c in self._ready if self._fits(request, c)]
         if not fitting and request.verb is not Verb.POST:
@@ -210,6 +211,12 @@ class PoolState:
         if self._chosen is None and request.verb is Verb.POST:
             self._drain_one(request, now)
         return self._chosen is not None
+
+    def _fit_ahead(self, now: float) -> list[Connection]:
+        """Connections for a POST that is sent ahead; none while programs wait for reads."""
+        if not self.settings.post_ahead or now - self._reader_at < READER_MEMORY:
+            return []
+        return [c for c in self._ready if c.takes_post_ahead and not c.draining]
 
     def _fits(self, request: Request, connection: Connection) -> bool:
         """Whether a request that may be pipelined has room on the connection."""

@@ -10,7 +10,9 @@ The rules
 2. Requests may follow one another without waiting, up to ``MAX_OUTSTANDING``. Replies come in the
    order of the requests, so the oldest outstanding request owns the next reply.
 3. After MODE READER, STARTTLS, AUTHINFO, POST and IHAVE nothing may follow before their reply
-   (RFC 3977, 4642, 4643). Such a request may itself follow others: it *ends* a pipeline.
+   (RFC 3977, 4642, 4643). Such a request may itself follow others: it *ends* a pipeline. With
+   ``post_ahead`` one POST may follow an article that was sent whole, before the reply to it; that
+   is against RFC 3977 §3.5 and only for servers that are known to cope.
 4. POST and IHAVE get two replies. 340 or 335 asks for the article; the caller writes it and
    ``.\\r\\n`` and says :meth:`ClientProtocol.article_sent`; the second reply tells what became of
    it. Both responses carry the same verb and tag. A server that has heard enough may refuse
@@ -88,6 +90,7 @@ class Step(enum.Enum):
     # ours
     REQUEST = "a request"
     EXCLUSIVE_REQUEST = "a request that may not be followed by another"
+    POST_AHEAD = "a POST behind an article whose reply is owed"
     QUIT = "QUIT"
     ARTICLE_SENT = "the end of an article"
     ARTICLE_WASTED = "the end of an article that was refused meanwhile"
@@ -95,6 +98,7 @@ class Step(enum.Enum):
     WELCOME = "a greeting"
     ANSWER = "a reply"
     EXCLUSIVE_ANSWER = "a reply to an exclusive request"
+    ANSWER_BEFORE_POST = "a reply to an article behind which a POST was sent"
     GO_AHEAD = "the permission to send an article"
     GOODBYE = "a farewell"
     END = "the end of the stream"
@@ -120,6 +124,8 @@ TRANSITIONS: Final[Mapping[ClientState, Mapping[Step, ClientState]]] = {
     },
     _S.EXCLUSIVE: {
         Step.ANSWER: _S.EXCLUSIVE,  # to what was sent before it
+        Step.POST_AHEAD: _S.EXCLUSIVE,
+        Step.ANSWER_BEFORE_POST: _S.EXCLUSIVE,
         Step.EXCLUSIVE_ANSWER: _S.READY,
         Step.GO_AHEAD: _S.SENDING_ARTICLE,
         Step.GOODBYE: _S.CLOSING,
@@ -139,6 +145,7 @@ TRANSITIONS: Final[Mapping[ClientState, Mapping[Step, ClientState]]] = {
         Step.ARTICLE_WASTED: _S.CLOSING,
         Step.ANSWER: _S.CLOSING,
         Step.EXCLUSIVE_ANSWER: _S.CLOSING,
+        Step.ANSWER_BEFORE_POST: _S.CLOSING,
         Step.GOODBYE: _S.CLOSING,
         Step.END: _S.CLOSED,
         Step.VIOLATION: _S.ERROR,
@@ -199,7 +206,14 @@ class ClientProtocol:
     RemoteProtocolError.
     """
 
-    def __init__(self, *, buffer_size: int = 1 << 20, max_response: int = 4 << 20) -> None:
+    def __init__(
+        self,
+        *,
+        buffer_size: int = 1 << 20,
+        max_response: int = 4 << 20,
+        post_ahead: bool = False,
+    ) -> None:
+        self._post_ahead = post_ahead
         self._framer = ResponseFramer(buffer_size=buffer_size, max_response=max_response)
         self._state = ClientState.GREETING
         self._requests: deque[_Outstanding] = deque()
@@ -227,6 +241,17 @@ class ClientProtocol:
         """Whether a request may be sent now."""
         return self._state is ClientState.READY and len(self._requests) < MAX_OUTSTANDING
 
+    @property
+    def can_post_ahead(self) -> bool:
+        """Whether a POST may be sent although the reply to an article is owed."""
+        return (
+            self._post_ahead
+            and self._state is ClientState.EXCLUSIVE
+            and len(self._requests) == 1
+            and self._requests[0].verb is Verb.POST
+            and self._requests[0].asked_for_article
+        )
+
     # --- sending ------------------------------------------------------------------------------
 
     def request(self, verb: Verb, *arguments: str, tag: object = None) -> bytes:
@@ -241,6 +266,8 @@ class ClientProtocol:
             raise LocalProtocolError(f"{MAX_OUTSTANDING} requests are outstanding already")
         if verb is Verb.QUIT:
             step = Step.QUIT
+        elif verb is Verb.POST and self.can_post_ahead:
+            step = Step.POST_AHEAD
         elif verb in EXCLUSIVE_VERBS:
             step = Step.EXCLUSIVE_REQUEST
         else:
@@ -373,7 +400,9 @@ class ClientProtocol:
             return Step.GO_AHEAD
         if verb is Verb.STARTTLS and code == 382 and self._framer.pending:
             raise RemoteProtocolError("octets between 382 and the TLS handshake")
-        return Step.EXCLUSIVE_ANSWER if verb in EXCLUSIVE_VERBS else Step.ANSWER
+        if verb not in EXCLUSIVE_VERBS:
+            return Step.ANSWER
+        return Step.ANSWER_BEFORE_POST if len(self._requests) > 1 else Step.EXCLUSIVE_ANSWER
 
 
 def _judge_greeting(code: int) -> Step:
