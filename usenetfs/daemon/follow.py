@@ -174,7 +174,8 @@ class Following:
         finally:
             self._announce(touched)
             self._held.settled()
-        stale = [inode for inode in touched.content if inode not in self._held]
+        known = self._parts.operations.inodes.known
+        stale = [i for i in touched.content if i not in self._held and known(i)]
         await trio.to_thread.run_sync(self._parts.kernel.content_changed, stale)
 
     def _resolve_names(self, touched: Touched) -> None:

@@ -40,7 +40,7 @@ class KernelCache:
     def content_changed(self, inodes: Iterable[InodeId]) -> None:
         """Bytes of files. For a thread: the kernel may wait for reads that we must answer."""
         for inode in inodes:
-            if self.mounted and self._inodes.known(inode):
+            if self.mounted:
                 with contextlib.suppress(OSError):  # forgotten already
                     pyfuse3.invalidate_inode(pyfuse3.InodeT(inode), attr_only=False)
 
