@@ -238,6 +238,18 @@ async def test_otherwise_an_older_state_comes_back(
         assert index.check(deep=True) == []
 
 
+async def test_a_chain_whose_beginning_expired_is_given_up_soon(tmp_path: Path) -> None:
+    servers = FakeServers()
+    builder, _ = await published(tmp_path, servers, "sb")
+    builder.lose_document(builder.records[0].snapshot)
+    builder.lose_record(0)
+    reader = reader_of(servers)
+    asked = servers.calls["fetch"]
+    with pytest.raises(DataUnavailableError, match="no state"):
+        await reader.route(50_000)
+    assert servers.calls["fetch"] - asked < 1000
+
+
 @pytest.mark.parametrize("seed", range(12))
 async def test_with_any_tenth_lost_it_is_some_state_and_whole(
     tmp_path: Path, expect_log: ExpectLog, seed: int

@@ -156,6 +156,28 @@ def test_nothing_is_replaced_without_being_asked(lost: Lost) -> None:
     lost.check()
 
 
+def test_the_machine_that_wrote_before_is_shut_out(lost: Lost, folder: Path) -> None:
+    old = lost.world.mount(NAME)
+    with World(folder / "o", lost.server.endpoint) as other:
+        other.run("recover", NAME, "--yes", timeout=120)
+        new = other.mount(NAME)
+        (new.path / "by the new one").write_text("new")
+        new.sync()
+        (old.path / "by the old one").write_text("old")
+        done = lost.world.run("sync", NAME, check=False)
+        assert done.returncode != 0
+        status = json.loads(lost.world.run("status", NAME, "--json").stdout)
+        assert status["checkpoint"]["fenced"]
+        with pytest.raises(OSError, match="Read-only"):
+            (old.path / "more").write_text("x")
+        (new.path / "more").write_text("it goes on")
+        new.stop()
+        again = other.mount(NAME)
+        assert (again.path / "by the new one").read_text() == "new"
+        assert not (again.path / "by the old one").exists()
+        again.stop()
+
+
 # --- losses --------------------------------------------------------------------------------------
 
 
@@ -203,6 +225,8 @@ def test_the_newest_checkpoint_gone(lost: Lost) -> None:
         if number > former[-1]["number"]
     ]
     delete(lost.server, newest)
+    asked = lost.world.run("recover", NAME, check=False)
+    assert "the servers have lost it, or hide it" in asked.stderr
     lost.burn()
     answer = lost.recover()
     assert "a newer one was lost" in str(answer["said"])

@@ -147,8 +147,13 @@ def test_a_follower_goes_on_after_a_pause(live: Mount, follower: Mount) -> None:
     shows(follower, live)
     with pytest.raises(OSError, match="Read-only"):
         (follower.path / "new").write_text("x")
-    done = follower.world.run("mount", NAME, follower.world.directory, check=False)
-    assert "recover" in done.stderr
+    other = follower.world
+    done = other.run("mount", NAME, other.directory, check=False)
+    assert "usenetfs recover" in done.stderr
+    for command in (("status", NAME), ("ls", f"{NAME}:/"), ("fsck", NAME)):
+        done = other.run(*command, check=False)
+        assert done.returncode not in {0, 70}, done
+        assert "usenetfs recover" in done.stderr, done
 
 
 def test_a_follower_takes_nothing_over(live: Mount, follower: Mount) -> None:

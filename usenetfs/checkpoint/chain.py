@@ -42,6 +42,10 @@ PROBED_COPIES: Final = 2
 READ_COPIES: Final = 6
 """Copies of a record that are tried before it counts as lost."""
 
+MAX_MISSES: Final = 64
+"""Records that cannot be used, one after the other, before no older state is looked for: then the
+beginning of the chain has expired, and asking for all of it could take days."""
+
 MAX_STEPS: Final = 10_000
 """Changesets of one route; a longer one is a circle or an attempt to keep us busy."""
 
@@ -181,13 +185,14 @@ class ChainReader:
         ``held``: states that are here already; changesets that lead from one are way enough. Raises
         DataUnavailableError if there is no way to anything.
         """
-        target = newest
-        while target >= 0:
+        target, misses = newest, 0
+        while target >= 0 and misses < MAX_MISSES:
             steps, broken_at = await self._way_back(target, held)
             if broken_at is None:
                 record = (await self.checkpoint(target)).record
                 return Route(record, tuple(reversed(steps)))
             # every state between the break and the target leads through the break
+            misses = misses + 1 if broken_at == target and not steps else 0
             target = broken_at - 1
         raise DataUnavailableError(
             "no state of the filesystem can be put together from what the servers have: "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from usenetfs import __version__
 from usenetfs.config.directories import FilesystemPaths
 from usenetfs.control.model import Amount, CacheReport, DurabilityReport, StatusReport
+from usenetfs.errors import DatabaseError
 from usenetfs.index.database import Database
 from usenetfs.index.totals import Counter, TotalsTable
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 def status_from_index(paths: FilesystemPaths) -> StatusReport:
     """The counters of the index. Needs no passphrase and disturbs nobody."""
+    if not paths.index.is_file():
+        raise DatabaseError(
+            f'the keys of "{paths.name}" are here, and no index',
+            hint=f"get it back from the servers: usenetfs recover {paths.name}",
+        )
     database = Database(paths.index, read_only=True)
     try:
         counters = TotalsTable(database).read()

@@ -122,7 +122,7 @@ class Directories:
             f'there is no filesystem "{name}" in {self.data}',
             hint=f"there are: {', '.join(others)}"
             if others
-            else f"make it with: usenetfs init {name}",
+            else f"make it: usenetfs init {name}; or get it back: usenetfs recover {name}",
         )
 
     def only(self) -> FilesystemPaths:

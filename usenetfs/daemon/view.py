@@ -55,8 +55,8 @@ async def _run(options: DaemonOptions) -> None:
     view = options.view
     assert view is not None
     keys = KeySet.from_master(options.master_key, options.filesystem_id)
-    await _prepare(options, view, keys)
     try:
+        await _prepare(options, view, keys)
         async with open_parts(options) as parts:
             facade = ViewFacade(options, parts)
             async with trio.open_nursery() as nursery:
@@ -84,8 +84,8 @@ async def _prepare(options: DaemonOptions, view: View, keys: KeySet) -> None:
             )
         wanted = await _wanted(reader, newest, view.at)
         record = await rebuild(reader, path, newest=wanted, writable=False)
-    await trio.to_thread.run_sync(store_state, path, record.number, record.digest)
     _say_what_it_is(record, wanted, view, reader)
+    await trio.to_thread.run_sync(store_state, path, record.number, record.digest)
 
 
 async def _wanted(reader: ChainReader, newest: int, at: int | float | None) -> int:
@@ -102,6 +102,11 @@ async def _wanted(reader: ChainReader, newest: int, at: int | float | None) -> i
 
 
 def _say_what_it_is(record: Record, wanted: int, view: View, reader: ChainReader) -> None:
+    if record.number != wanted and isinstance(view.at, int):
+        raise DataUnavailableError(
+            f"checkpoint {wanted} cannot be had: {'; '.join(reader.losses.lines()[-3:])}",
+            hint=f"the newest before it that can: --at {record.number}",
+        )
     if record.number != wanted:
         log.warning(
             "checkpoint %d cannot be had (%s): this is %d",

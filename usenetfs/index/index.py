@@ -156,7 +156,8 @@ class Index(Transitions):
         path = Path(path)
         if not path.is_file():
             raise DatabaseError(
-                f"there is no index at {path}", hint="usenetfs init makes a filesystem"
+                f"there is no index at {path}",
+                hint="get it back from the servers: usenetfs recover NAME",
             )
         database = Database(path, read_only=read_only)
         try:

@@ -58,7 +58,7 @@ def run(
         _run_reporting(common, name, mountpoint, chosen, view, ready_fd, secrets_fd)
         return
     paths = common.directories.filesystem(name)
-    if view is None or not view.follows:
+    if view is None:
         paths = common.directories.existing(name)
     passphrases: Passphrases | None = None
     if not paths.exists():

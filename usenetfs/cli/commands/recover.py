@@ -153,6 +153,7 @@ class Recovery:
         self.newest = found.newest
         for line in describe_found(self._paths.name, found):
             note(line)
+        self._compare_with_what_is_here(found)
         await self._ask(replacing=self._paths.exists())
         aside: Path | None = None
         try:
@@ -249,6 +250,19 @@ class Recovery:
             note(f"hint: try again with: usenetfs key change-passphrase {self._paths.name}")
 
     # --- questions
+
+    def _compare_with_what_is_here(self, found: FoundState) -> None:
+        """Servers can hide what is newest; an index that is here may know better."""
+        from usenetfs.index.replica import followed_state
+
+        if not self._paths.index.is_file():
+            return
+        here = followed_state(self._paths.index)
+        if here is not None and here.number > found.newest:
+            note(
+                f"  The index on this machine has seen checkpoint {here.number}: the servers have "
+                "lost it, or hide it."
+            )
 
     async def _ask(self, *, replacing: bool) -> None:
         if replacing:
