@@ -26,8 +26,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -36,14 +35,14 @@ from usenetfs.errors import ConnectionLostError, UsenetfsError
 from usenetfs.net.health import Ewma
 from usenetfs.net.login import Login, Traits
 from usenetfs.net.replies import ends_session, refused_session
+from usenetfs.net.request import Request
 from usenetfs.net.settings import ServerSettings
 from usenetfs.net.stream import Dialer, Stream
 from usenetfs.nntp.client import ClientProtocol, Response
 from usenetfs.nntp.grammar import Verb
-from usenetfs.types import Lane, MessageId
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+    pass
 
 __all__ = ["Connection", "ConnectionState", "Request", "Traits"]
 
@@ -51,51 +50,6 @@ ARTICLE_PIECE: Final = 256 * 1024
 """Octets of an article handed to the stream at a time; after each, progress is noted."""
 MIN_BODY_DEPTH: Final = 2
 """Bodies asked for ahead on one connection, so that the server never waits for our request."""
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """One command on behalf of one caller, who waits on ``done``."""
-
-    verb: Verb
-    message_id: MessageId
-    lane: Lane
-    share: Hashable = None
-    article: ReadableBuffer | None = None
-    """POST only: headers and body, without the terminating ``.`` line."""
-    avoid: int = 0
-    """Number of a connection that should not be used, or 0."""
-    queued_at: float = 0.0
-    lost: int = 0
-    """Connections that ended while they owed this reply."""
-    abandoned: bool = False
-    """The caller has gone; nobody wants the reply."""
-    committed: bool = False
-    """POST: octets of the article may have left."""
-    sent_at: float = 0.0
-    """When it was given to the connection."""
-    ahead: bool = False
-    """POST: sent before the reply to another article."""
-    sent: bool = False
-    """POST: all of the article has been handed to the stream."""
-    connection: int = 0
-    """Number of the connection that it was answered on."""
-    response: Response | None = None
-    error: UsenetfsError | None = None
-    done: trio.Event = field(default_factory=trio.Event)
-
-    @property
-    def background(self) -> bool:
-        """Whether it must keep off the reserved connections."""
-        return self.lane is not Lane.READER
-
-    def succeed(self, response: Response) -> None:
-        self.response = response
-        self.done.set()
-
-    def fail(self, error: UsenetfsError) -> None:
-        self.error = error
-        self.done.set()
 
 
 class ConnectionState(enum.Enum):

@@ -16,7 +16,6 @@ from __future__ import annotations
 import copy
 import logging
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -37,10 +36,13 @@ from usenetfs.net.pool_state import BUSY_TICK, PoolState
 from usenetfs.net.retry import RetryPolicy
 from usenetfs.net.retry_rules import AtOnce, rule_of
 from usenetfs.net.settings import ServerSettings
+from usenetfs.net.status import ServerStatus
 from usenetfs.net.stream import Dialer, NetworkDialer
 from usenetfs.nntp.client import Response
 from usenetfs.nntp.grammar import Verb
 from usenetfs.types import Lane
+
+__all__ = ["Pool", "ServerStatus"]
 
 log = logging.getLogger("usenetfs.net")
 
@@ -50,28 +52,6 @@ STALE_AFTER: Final = 5.0
 """Seconds of silence after which a session that ends was probably gone before it was used."""
 FATAL: Final = (AuthenticationError, TlsError, QuotaError)
 """Dialling again soon would not help."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerStatus:
-    """How a server stands. ``latency`` in seconds; ``health`` from 0 to 1."""
-
-    name: str
-    state: str
-    health: float
-    open: int
-    busy: int
-    limit: int
-    waiting: int
-    latency: float | None
-    errors: int
-    last_error: str | None
-    bytes_up: int
-    bytes_down: int
-    requests: dict[str, int] = field(default_factory=dict)
-    """Answered, by verb."""
-    retries: dict[str, int] = field(default_factory=dict)
-    """Sent again on another connection, by ``error_code``."""
 
 
 class Pool:
