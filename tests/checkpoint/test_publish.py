@@ -17,7 +17,13 @@ from tests.transfer.world import FILESYSTEM_ID, KEYS, ExpectLog, FakeServers, un
 from usenetfs.article.wire import OutgoingArticle
 from usenetfs.checkpoint import compose, publish
 from usenetfs.checkpoint.publish import CheckpointBlockedError, Publisher
-from usenetfs.errors import FencedError, NoHealthyServersError, PostInDoubtError, UsenetfsError
+from usenetfs.errors import (
+    FencedError,
+    LocalStorageError,
+    NoHealthyServersError,
+    PostInDoubtError,
+    UsenetfsError,
+)
 from usenetfs.index.chain import ChainState
 from usenetfs.index.index import Index
 
@@ -228,6 +234,40 @@ async def test_while_the_servers_are_away_nothing_is_lost(
         servers.down = False
     assert publisher.state.number == 1
     assert reader.state(1).rows() == rows_of(index)
+
+
+async def test_a_disk_that_fails_is_a_typed_error(
+    index: Index, servers: FakeServers, tmp_path: Path, autojump_clock: object
+) -> None:
+    publisher = publisher_of(index, servers, tmp_path / "not there")
+    with pytest.raises(LocalStorageError):
+        await publisher.publish()
+    assert publisher.state.number == -1
+
+
+async def test_a_fault_of_ours_does_not_end_the_task(
+    index: Index,
+    servers: FakeServers,
+    tmp_path: Path,
+    expect_log: ExpectLog,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expect_log("a fault of usenetfs stopped a checkpoint")
+    errors: list[UsenetfsError] = []
+    publisher = publisher_of(index, servers, tmp_path, interval=0.01, errors=errors)
+    monkeypatch.setattr(publish, "MAX_REST", 0.05)
+    faults = [RuntimeError("a bug"), RuntimeError("again")]
+
+    def fail_at_first() -> None:
+        if faults:
+            raise faults.pop()
+
+    monkeypatch.setattr(publisher, "_save", fail_at_first)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publisher.run)
+        await until(lambda: publisher.state.number == 0)
+        nursery.cancel_scope.cancel()
+    assert len(errors) == 2
 
 
 async def test_the_task_publishes_every_interval(

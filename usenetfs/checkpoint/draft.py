@@ -10,9 +10,11 @@ Memory follows the number of changes since the last checkpoint, not the size of 
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -30,7 +32,7 @@ from usenetfs.checkpoint.digest import MODULUS, RowDigest, digest_bytes
 from usenetfs.checkpoint.documents import DocumentBuilder
 from usenetfs.checkpoint.holdback import Row, RowChange, Split, split
 from usenetfs.checkpoint.record import Counters
-from usenetfs.errors import DatabaseError, LocalStorageError
+from usenetfs.errors import DatabaseError, DiskFullError, LocalStorageError
 from usenetfs.index.chain import ChainState
 from usenetfs.index.cut import Cut, merge
 from usenetfs.index.normal_form import FORMS, normalise
@@ -49,7 +51,9 @@ class Spool:
     """
 
     def __init__(self, directory: Path, piece_size: int) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
+        with _translating(directory):
+            self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
+        self._directory = directory
         self._builder = DocumentBuilder(piece_size)
         self._places: list[tuple[int, int]] = []
         """Offset and length of each piece."""
@@ -59,15 +63,17 @@ class Spool:
         return f"<Spool pieces={len(self._places)} {self._builder!r}>"
 
     def fill(self, raw: Iterable[bytes]) -> None:
-        """Put in the whole document."""
+        """Put in the whole document. DiskFullError, LocalStorageError."""
         for chunk in raw:
             self._write(self._builder.add(chunk))
         self._write(self._builder.finish())
-        self._file.flush()
+        with _translating(self._directory):
+            self._file.flush()
 
     def _write(self, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
-            self._file.write(piece)
+            with _translating(self._directory):
+                self._file.write(piece)
             self._places.append((self._end, len(piece)))
             self._end += len(piece)
 
@@ -107,6 +113,15 @@ class Spool:
 
     def close(self) -> None:
         self._file.close()
+
+
+@contextmanager
+def _translating(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        kind = DiskFullError if error.errno in {errno.ENOSPC, errno.EDQUOT} else LocalStorageError
+        raise kind(f"a temporary file in {directory} failed: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)

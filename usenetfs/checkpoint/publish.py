@@ -143,6 +143,8 @@ class Publisher:
                 break
             except FencedError:
                 return
+            except CheckpointBlockedError:
+                break  # publishing finds out, or passes over it
             except UsenetfsError as error:
                 log.info("whether somebody else writes cannot be asked now: %s", error)
                 await trio.sleep(self._settings.interval)
@@ -157,6 +159,11 @@ class Publisher:
             except UsenetfsError as error:
                 failures += 1
                 self._failed(error)
+                await trio.sleep(min(2.0**failures, MAX_REST))
+            except Exception as error:  # the mount must live on
+                failures += 1
+                log.exception("a fault of usenetfs stopped a checkpoint: it is tried again")
+                self._report(UsenetfsError(f"internal error while publishing: {error!r}"))
                 await trio.sleep(min(2.0**failures, MAX_REST))
 
     def _failed(self, error: UsenetfsError) -> None:

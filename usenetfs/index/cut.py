@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import apsw
 
+from usenetfs.errors import DatabaseError
 from usenetfs.index.database import BUSY_TIMEOUT_MS, Database, Row, translate
 from usenetfs.index.normal_form import FORMS, encoded_rows, export_rows, normalise, row_of
 from usenetfs.index.totals import Counter
@@ -28,12 +29,17 @@ def merge(changesets: Iterable[bytes]) -> bytes:
         for changes in changesets:
             builder.add(changes)
         return builder.output()
+    except apsw.Error as error:
+        raise DatabaseError(f"changes cannot be merged: {error}") from error
     finally:
         builder.close()
 
 
 class Cut:
-    """A context manager; made on the owner's thread, outside of transactions."""
+    """A context manager; made on the owner's thread, outside of transactions.
+
+    SQLite's errors leave it translated, as they leave :class:`Database`.
+    """
 
     def __init__(self, database: Database) -> None:
         self._path = database.path
@@ -64,6 +70,8 @@ class Cut:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+        if isinstance(error, apsw.Error):
+            raise translate(error, self._path) from error
 
     def close(self) -> None:
         """Let the write-ahead log go. From any thread; may be called twice."""
