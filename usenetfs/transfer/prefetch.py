@@ -163,7 +163,8 @@ class Prefetcher:
 
     def _pump(self, reader: Reader) -> None:
         """Have as much under way as is useful."""
-        at_once = FEW + int(2 * reader.pattern.speed * self._fetcher.latency)
+        speed = reader.pattern.speed
+        at_once = FEW + int(2 * speed * self._fetcher.latency) if speed else self._budget
         place, step = reader.pattern.last or 0, reader.pattern.step
         while reader.next and len(reader.asked) < at_once:
             block = reader.next.popleft()

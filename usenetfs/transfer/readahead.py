@@ -36,8 +36,11 @@ HORIZON = 0.5
 LATENCIES = 4.0
 """Times the latency of a fetch that should be."""
 
-SMOOTHING = 0.3
-"""Weight of the newest block in the speed."""
+SMOOTHING = 0.2
+"""Weight of the newest block in the average."""
+
+SHORTEST = 1e-6
+"""Seconds for a block; whoever is quicker has no measurable speed."""
 
 
 class ReadAhead:
@@ -48,11 +51,13 @@ class ReadAhead:
         self.most = max(1, most)
         self._window = 0
         self._moved_at = float("-inf")
-        self._speed = 0.0
-        """Blocks a second."""
+        self._interval = 0.0
+        """Seconds from one block to the next, averaged."""
         self._last: int | None = None
         self._step = 0
         self._confirmed = 0
+        self._steps = 0
+        """Steps since the window grew."""
         self._horizon = HORIZON
         self._ahead: int | None = None
         """The furthest block asked for, in the direction of the step."""
@@ -78,7 +83,7 @@ class ReadAhead:
     @property
     def speed(self) -> float:
         """Blocks a second; 0 while that is unknown."""
-        return self._speed
+        return 1.0 / self._interval if self._interval > SHORTEST else 0.0
 
     @property
     def ahead(self) -> int:
@@ -110,15 +115,17 @@ class ReadAhead:
         return self._moved(last, last - previous)
 
     def _measure(self, blocks: int, elapsed: float) -> None:
-        if elapsed > 0 and blocks <= self._window:  # else it is a seek, or one request's blocks
-            speed = blocks / elapsed
-            self._speed += (speed - self._speed) * (SMOOTHING if self._speed else 1.0)
+        """Times are averaged, not speeds: blocks that were waited for come in bursts."""
+        if blocks <= self._window and elapsed < math.inf:  # else it is a seek, or the first block
+            interval = elapsed / max(1, blocks)
+            weight = SMOOTHING if self._interval else 1.0
+            self._interval += (interval - self._interval) * weight
 
     def _wanted_window(self) -> int:
         """Blocks that the reader's speed asks for; all that it may have while that is unknown."""
-        if not self._speed:
+        if not self.speed:
             return self.most
-        return min(self.most, max(FIRST_WINDOW, math.ceil(self._speed * self._horizon)))
+        return min(self.most, max(FIRST_WINDOW, math.ceil(self.speed * self._horizon)))
 
     def _moved(self, place: int, distance: int) -> Sequence[BlockNumber]:
         if 0 < distance <= NEAR and self._step in {0, 1}:
@@ -138,7 +145,7 @@ class ReadAhead:
         self._ahead = None
         self._step = step
         self._confirmed = 0
-        self._speed = 0.0
+        self._interval = 0.0
 
     def _go(self, place: int, step: int) -> Sequence[BlockNumber]:
         """Ask for what is missing of the window behind ``place``."""
@@ -149,13 +156,14 @@ class ReadAhead:
             ahead = place
         left = (ahead - place) // step
         wanted_window = self._wanted_window()
+        self._steps += 1
         if not self._window:
-            self._window = min(FIRST_WINDOW, self.most)
+            self._window, self._steps = min(FIRST_WINDOW, self.most), 0
         elif self._window > wanted_window:
             self._window = max(wanted_window, self._window - 1)
-        elif left <= self._window // 2:
-            self._window = min(self._window * 2, wanted_window)
-        if left > self._window // 2:
+        elif self._steps >= self._window // 2:
+            self._window, self._steps = min(self._window * 2, wanted_window), 0
+        if left >= self._window:
             return ()
         wanted = [
             BlockNumber(place + step * number) for number in range(left + 1, self._window + 1)
