@@ -130,6 +130,12 @@ async def test_each_kind_has_its_policy_and_its_counts(autojump_clock: MockClock
     }
 
 
+def test_who_keeps_a_schedule_is_counted_too() -> None:
+    manager = RetryManager(kinds={"stat": RetryPolicy(Strategy.LINEAR, jitter=0)})
+    assert [manager.wait_after("stat", tries) for tries in (1, 2, 3)] == [1, 2, 3]
+    assert manager.counts() == {"stat": RetryCounts(attempts=3, retries=3, given_up=0)}
+
+
 def test_a_delay_can_be_had_without_a_loop() -> None:
     rng = random.Random(1)
     for strategy in Strategy:

@@ -11,6 +11,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import trio
 
@@ -166,7 +167,7 @@ def _wire(
         poster,
         providers,
         hash_key=keys.hash_key,
-        settings=_upload_settings(settings, providers),
+        settings=_upload_settings(settings, providers, retries),
         report=errors.report,
     )
     inodes = LiveInodes(index, read_only=options.read_only)
@@ -323,7 +324,9 @@ def upload_limits(upload: UploadSection) -> UploadLimits:
     return UploadLimits(upload.rate, hours, upload.quiet_rate)
 
 
-def _upload_settings(settings: Settings, providers: ProviderSet) -> UploadSettings:
+def _upload_settings(
+    settings: Settings, providers: ProviderSet, retries: RetryManager
+) -> UploadSettings:
     upload = settings.upload
     workers = upload.workers or first_workers(os.cpu_count() or 1)
     most = min(providers.upload_connections, MOST_POSTERS)
@@ -338,6 +341,7 @@ def _upload_settings(settings: Settings, providers: ProviderSet) -> UploadSettin
             first=upload.check_delay,
             deadline=upload.check_timeout,
             verify=settings.staging.free_at == "verified",
+            again=partial(retries.wait_after, "stat"),
         ),
     )
 

@@ -105,9 +105,16 @@ class ProviderSet:
 
     @property
     def upload_connections(self) -> int:
-        """How many posts can usefully run at once."""
+        """How many posts can usefully run at once: one on each connection that background may
+        use, and where a POST is sent ahead the next one, too."""
         posting = [pool for pool in self._pools if pool.settings.posting]
-        return max(1, sum(pool.limit - pool.settings.reserved for pool in posting))
+        return max(
+            1,
+            sum(
+                (pool.limit - pool.settings.reserved) * (1 + pool.settings.post_ahead)
+                for pool in posting
+            ),
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep all pools until cancelled."""

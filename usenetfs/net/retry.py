@@ -170,6 +170,13 @@ class RetryManager:
             for kind in sorted(self._attempts)
         }
 
+    def wait_after(self, kind: str, tries: int) -> float:
+        """Seconds to wait after so many tries that failed, for those who keep a schedule of their
+        own; the failed try and the one to come are counted as one attempt and one retry."""
+        self._attempts[kind] += 1
+        self._retries[kind] += 1
+        return self.policy_of(kind).delay(tries, self.rng)
+
     def retrying(
         self,
         kind: str,

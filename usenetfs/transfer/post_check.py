@@ -71,7 +71,8 @@ class CheckTimes:
     """Seconds: the wait before the first check, the longest wait, and when to give up.
 
     ``doubt_deadline`` is the deadline for articles that a crash left in doubt. ``verify``: a STAT
-    is not enough, each article is fetched and opened before it counts as seen.
+    is not enough, each article is fetched and opened before it counts as seen. ``again``: the wait
+    after so many checks of an article; None: twice the last one, up to ``ceiling``.
     """
 
     first: float = 0.5
@@ -79,6 +80,7 @@ class CheckTimes:
     deadline: float = 600.0
     doubt_deadline: float = 20.0
     verify: bool = False
+    again: Callable[[int], float] | None = None
 
 
 @dataclass(order=True, slots=True)
@@ -93,6 +95,7 @@ class _Check:
     deadline: float = field(compare=False)
     opened: bool = field(compare=False)
     """Whether only opening the article settles it."""
+    tries: int = field(compare=False, default=0)
 
 
 class PostChecker:
@@ -224,7 +227,10 @@ class PostChecker:
             self._again(check)
 
     def _again(self, check: _Check) -> None:
-        check.wait = min(max(check.wait * 2, MIN_WAIT), self._times.ceiling)
+        check.tries += 1
+        again, ceiling = self._times.again, self._times.ceiling
+        wait = min(check.wait * 2, ceiling) if again is None else again(check.tries)
+        check.wait = max(wait, MIN_WAIT)
         check.due = trio.current_time() + check.wait
         self._push(check)
 
