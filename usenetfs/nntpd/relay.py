@@ -4,6 +4,10 @@ Every octet is held for half the round trip in each direction, however much is u
 delay limits no throughput by itself; a rate may limit it. Used by tests and benchmarks where the
 kernel cannot be asked for a delay.
 
+Octets wait in pipes of the kernel, spliced in and out: they are never copied into this process, and
+a gigabyte costs a quarter of a CPU second (by ``recv`` and ``send`` it was one, and the relay was
+what benchmarks measured).
+
 Memory: what is held is bounded by ``window`` octets a direction and connection; when that is full
 the relay stops reading, as a long line with a full window would. All connections share one line,
 so ``rate`` is that of all together.
@@ -19,15 +23,27 @@ prints ``host:port`` when it listens, and relays until it is ended.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
+import fcntl
 import math
+import os
+import resource
 import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 
-RECEIVE = 256 * 1024
+RECEIVE: Final = 1 << 20
+"""Octets in one pipe at most: what an unprivileged process may ask for."""
+MAX_CHUNKS: Final = 128
+"""Pipes (two descriptors each) under way in one direction of one connection."""
+DESCRIPTORS: Final = 65_536
+"""What the program asks for: far lines hold many pipes."""
+FLAGS: Final = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +67,7 @@ class Relay:
         self.port = 0
         self.connections = 0
         self._scopes: set[trio.CancelScope] = set()
+        self._pipes = _Pipes()
         self._up = _Line()
         self._down = _Line()
 
@@ -69,7 +86,10 @@ class Relay:
         listeners = await trio.open_tcp_listeners(self.settings.port, host=self.settings.host)
         self.port = listeners[0].socket.getsockname()[1]
         task_status.started(self)
-        await trio.serve_listeners(self._connect, listeners)
+        try:
+            await trio.serve_listeners(self._connect, listeners)
+        finally:
+            self._pipes.close()
 
     async def _connect(self, near: trio.SocketStream) -> None:
         try:
@@ -95,30 +115,49 @@ class Relay:
         self, source: trio.SocketStream, sink: trio.SocketStream, line: _Line
     ) -> None:
         held = _Held()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._deliver, held, line, sink)
-            while True:
-                while held.octets >= self.settings.window:
-                    await held.changed()
-                data = await source.receive_some(RECEIVE)
-                due = trio.current_time() + self.settings.round_trip / 2
-                held.chunks.append((due, data))
-                held.octets += len(data)
-                held.fire()
-                if not data:
-                    return
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._deliver, held, line, sink)
+                await self._collect(held, source)
+        finally:
+            for chunk in held.chunks:
+                chunk.pipe.close()
+
+    async def _collect(self, held: _Held, source: trio.SocketStream) -> None:
+        while True:
+            while held.octets >= self.settings.window or len(held.chunks) >= MAX_CHUNKS:
+                await held.changed()
+            pipe = self._pipes.take()
+            if pipe is None:  # no descriptors left
+                if not held.chunks:
+                    raise trio.BrokenResourceError("too many connections for a relay")
+                await held.changed()
+                continue
+            try:
+                count = await pipe.fill(source, self.settings.window - held.octets)
+            except BaseException:
+                pipe.close()
+                raise
+            due = trio.current_time() + self.settings.round_trip / 2
+            held.chunks.append(_Chunk(due, pipe, count))
+            held.octets += count
+            held.fire()
+            if not count:
+                return
 
     async def _deliver(self, held: _Held, line: _Line, sink: trio.SocketStream) -> None:
         while True:
             while not held.chunks:
                 await held.changed()
-            due, data = held.chunks.popleft()
-            await trio.sleep_until(line.pass_by(due, len(data) / self.settings.rate))
-            if not data:
+            chunk = held.chunks[0]
+            await trio.sleep_until(line.pass_by(chunk.due, chunk.count / self.settings.rate))
+            if not chunk.count:
                 await sink.send_eof()
                 return
-            await sink.send_all(data)
-            held.octets -= len(data)
+            await chunk.pipe.drain(sink, chunk.count)
+            held.chunks.popleft()
+            self._pipes.put(chunk.pipe)
+            held.octets -= chunk.count
             held.fire()
 
 
@@ -136,11 +175,80 @@ class _Line:
         return self.free_at
 
 
+class _Pipe:
+    """A pipe of the kernel that octets wait in, so that they are never copied to here and back."""
+
+    def __init__(self) -> None:
+        self._out, self._in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        with contextlib.suppress(PermissionError):  # as small as it is, it will do
+            fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, RECEIVE)
+
+    async def fill(self, source: trio.SocketStream, limit: int) -> int:
+        """Wait for octets and take what there is, as far as it fits; 0 at the end."""
+        await trio.lowlevel.checkpoint()  # a fast source must not keep the others out
+        while True:
+            try:
+                return os.splice(source.socket.fileno(), self._in, min(limit, RECEIVE), flags=FLAGS)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(source.socket)
+            except OSError as error:
+                raise trio.BrokenResourceError from error
+
+    async def drain(self, sink: trio.SocketStream, count: int) -> None:
+        """Send all that is in it."""
+        while count:
+            try:
+                count -= os.splice(self._out, sink.socket.fileno(), count, flags=FLAGS)
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(sink.socket)
+            except OSError as error:
+                raise trio.BrokenResourceError from error
+
+    def close(self) -> None:
+        os.close(self._out)
+        os.close(self._in)
+
+
+class _Pipes:
+    """Pipes that are empty and at hand."""
+
+    def __init__(self) -> None:
+        self._free: list[_Pipe] = []
+
+    def take(self) -> _Pipe | None:
+        """None: this process may have no more descriptors."""
+        if self._free:
+            return self._free.pop()
+        try:
+            return _Pipe()
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE}:
+                raise
+            return None
+
+    def put(self, pipe: _Pipe) -> None:
+        self._free.append(pipe)
+
+    def close(self) -> None:
+        for pipe in self._free:
+            pipe.close()
+        self._free.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Octets that came together, in a pipe of their own. ``count`` 0: the end."""
+
+    due: float
+    pipe: _Pipe
+    count: int
+
+
 @dataclass(slots=True)
 class _Held:
     """Octets under way in one direction of one connection, and a signal when that changes."""
 
-    chunks: deque[tuple[float, bytes]] = field(default_factory=deque)
+    chunks: deque[_Chunk] = field(default_factory=deque)
     octets: int = 0
     event: trio.Event = field(default_factory=trio.Event)
 
@@ -164,6 +272,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = RelaySettings(
         host, int(port), options.round_trip, rate=options.rate, port=options.listen
     )
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, DESCRIPTORS)), hard))
 
     async def run() -> None:
         async with trio.open_nursery() as nursery:
