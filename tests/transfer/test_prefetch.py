@@ -157,7 +157,7 @@ async def test_small_files_that_were_stored_together_come_together(
 ) -> None:
     async with opened_world(tmp_path, servers) as world:
         prefetcher_of(world)
-        contents = [os.urandom(BLOCK // 3) for _ in range(60)]
+        contents = [os.urandom(BLOCK // 8) * 4 for _ in range(160)]  # many more than fit unpacked
         async with uploading(world):
             inodes = []
             for content in contents:

@@ -193,9 +193,10 @@ class Prefetcher:
             self._fetch_shared([row for row in rows if row.id <= wanted.last])
 
     def _fetch_shared(self, rows: Sequence[Article]) -> None:
-        """Fetch those of the articles that several files share: not the parts of long ones."""
+        """Fetch those of the articles that are not a whole block of one long file."""
         articles = self._index.articles
         for row in rows:
-            if row.bytes < self._block_size and not self._fetcher.has(row.id):
+            long = row.blocks == 1 and row.bytes >= self._block_size
+            if not long and not self._fetcher.has(row.id):
                 rewritten = articles.message_id(row.id)
                 self._fetcher.prefetch(row.id, row.attempt, rewritten=rewritten, share=TRAIL)
