@@ -156,7 +156,7 @@ def _rounds(world: World, rounds: int, seed: int) -> None:
         workload = Workload(mount, seed=number)
         shutil.rmtree(mount.path / "work", ignore_errors=True)
         workload.start()
-        threading.Event().wait(moments.uniform(0.5, 4.0))
+        threading.Event().wait(moments.uniform(1.0, 6.0))
         mount.kill()
         workload.join()
         syncs += workload.syncs
@@ -186,6 +186,6 @@ def test_what_a_killed_daemon_published_can_be_read(chain_world: World) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(7200)
+@pytest.mark.timeout(14_400)
 def test_two_hundred_kills(chain_world: World) -> None:
     _rounds(chain_world, LONG_ROUNDS, 2)

@@ -50,7 +50,7 @@ MEANING: Final[dict[ExitStatus, str]] = {
     ExitStatus.QUOTA: "the account's allowance is used up",
     ExitStatus.NOT_FOUND: "there is no such filesystem, file or newsgroup",
     ExitStatus.EXISTS: "what was to be made is there already",
-    ExitStatus.BUSY: "another process is using the filesystem",
+    ExitStatus.BUSY: "another process, or another machine, is using the filesystem",
     ExitStatus.NOT_MOUNTED: "the command needs a mounted filesystem, and it is not mounted",
     ExitStatus.MOUNT: "the mount point or the kernel refuses",
     ExitStatus.INTEGRITY: "stored data is damaged (`fsck`: problems were found)",
