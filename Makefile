@@ -5,6 +5,7 @@ BIN := .venv/bin
 PYTHON := $(BIN)/python
 SOURCES := usenetfs tests scripts
 ARGS ?=
+FUZZ_SECONDS ?= 3600
 
 .PHONY: help run test check lint format test-long fuzz bench-nntp bench-net bench-write bench-read bench-peers ready clean
 
@@ -38,9 +39,9 @@ format: ready      ## let ruff put the code in shape
 test-long: ready   ## the long campaigns that `make test` leaves out: 1 GB trees, more kills
 	@$(PYTHON) -m scripts.run_tests -m slow --timeout 1800 $(ARGS)
 
-fuzz: ready        ## the property tests with a hundred times the examples, then the NNTP fuzzer
+fuzz: ready        ## the property tests with a hundred times the examples, then an hour of the NNTP fuzzer
 	@HYPOTHESIS_PROFILE=fuzz $(PYTHON) -m scripts.run_tests -m hypothesis --timeout 0 $(ARGS)
-	$(PYTHON) -m tests.fuzz.fuzz_nntp --seconds 300
+	$(PYTHON) -m tests.fuzz.fuzz_nntp --seconds $(FUZZ_SECONDS)
 
 bench-nntp: ready  ## speed of both NNTP roles without any network
 	@$(PYTHON) -m tests.nntp.bench_nntp $(ARGS)

@@ -315,7 +315,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="how long (default 60)")
     parser.add_argument("--seed", type=int, default=1, help="of the random inputs (default 1)")
     arguments = parser.parse_args()
-    if importlib.util.find_spec("atheris"):
+    found = importlib.util.find_spec("atheris")
+    if found is not None and found.origin is not None:  # a folder of that name has none
         run_atheris(arguments.seconds, arguments.seed)
         return 0
     count = run_random(arguments.seconds, arguments.seed)

@@ -535,6 +535,32 @@ def server_list(ctx: typer.Context, json: Json = False) -> None:
     list_servers(ctx.obj, as_json=json)
 
 
+@server_app.command("test")
+def server_test(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="A configured server.")],
+    traffic: Annotated[
+        str, typer.Option(metavar="SIZE", help="At most so much, both ways together.")
+    ] = "300 MB",
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Post there; the first configured one unless given."),
+    ] = None,
+    posting: Annotated[
+        bool, typer.Option("--posting/--no-posting", help="Whether to post anything.")
+    ] = True,
+    speed: Annotated[bool, typer.Option("--speed/--no-speed", help="Measure speeds.")] = True,
+    json: Json = False,
+) -> None:
+    """Find out what a server can do, and what to configure; says first what traffic it takes.
+
+    Example: usenetfs server test main --traffic "100 MB"
+    """
+    from usenetfs.cli.commands.server_test import test
+
+    test(ctx.obj, name, traffic=traffic, group=group, posting=posting, speed=speed, as_json=json)
+
+
 @server_app.command("remove")
 def server_remove(ctx: typer.Context, name: Annotated[str, typer.Argument()]) -> None:
     """Remove a server and its password."""

@@ -230,6 +230,17 @@ class Connection:
         if self._stream is not None:
             self._stream.close()
 
+    def surrender(self) -> Stream:
+        """Give away the stream of an opened connection that serves nothing, to examine the server.
+
+        Nothing is pipelined while logging in, so no octet of it is left here.
+        """
+        assert self.state is ConnectionState.READY
+        assert self._stream is not None
+        stream, self._stream = self._stream, None
+        self.state = ConnectionState.CLOSING
+        return stream
+
     async def serve(self) -> UsenetfsError | None:
         """Drive the session until it ends; why it did. The stream is closed afterwards.
 

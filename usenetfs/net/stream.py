@@ -185,6 +185,12 @@ class TlsStream:
                     hint="if the provider changed it, ask them for the new fingerprint",
                 )
 
+    def describe(self) -> tuple[str, str, bytes]:
+        """Version of TLS, cipher, and the server's certificate (DER)."""
+        cipher = self._tls.cipher()
+        certificate = self._tls.getpeercert(binary_form=True) or b""
+        return self._tls.version() or "", cipher[0] if cipher else "", certificate
+
     async def _negotiate(self) -> None:
         while True:
             try:
