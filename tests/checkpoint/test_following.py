@@ -36,7 +36,7 @@ async def test_changes_forwards_and_back_and_forwards(tmp_path: Path) -> None:
     _, copy, _ = await rebuilt(servers, tmp_path)
     path = tmp_path / "rebuilt.db"
     copy.close()
-    store_state(path, 0, digest_of(states[0]))
+    store_state(path, ChainState(bytes(8), number=0, digest=digest_of(states[0])))
     changes = [b"".join(encode_changes(differences(states[0], state))) for state in states]
     with (
         Index.open(path, directory_key=KEYS.directory_key, read_only=True) as reading,

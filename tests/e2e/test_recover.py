@@ -263,6 +263,7 @@ def test_the_single_file_reader(lost: Lost, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert differences(lost.original, target) == []
+    delete(lost.server, [copies[0] for copies in chain_articles(lost)])
     key = tmp_path / "key"
     key.write_text(lost.recovery_key)
     shutil.rmtree(target)

@@ -148,6 +148,9 @@ def test_a_follower_goes_on_after_a_pause(live: Mount, follower: Mount) -> None:
     with pytest.raises(OSError, match="Read-only"):
         (follower.path / "new").write_text("x")
     other = follower.world
+    status = json.loads(other.run("status", f"{NAME}@follow", "--json").stdout)
+    assert status["checkpoint"]["number"] == numbers(live.world)[-1]
+    assert status["read_only"]
     done = other.run("mount", NAME, other.directory, check=False)
     assert "usenetfs recover" in done.stderr
     for command in (("status", NAME), ("ls", f"{NAME}:/"), ("fsck", NAME)):

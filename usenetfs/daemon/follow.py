@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -38,6 +39,17 @@ log = logging.getLogger("usenetfs.daemon")
 
 AT_ONCE: Final = 64 << 20
 """Bytes of changes that are held in memory; more are applied by way of a new index."""
+
+
+def state_of(record: Record) -> ChainState:
+    """What the index of a view says of itself. Nothing is published on from it."""
+    return ChainState(
+        writer=record.writer,
+        number=record.number,
+        record_hash=record.sha256,
+        time=record.time,
+        digest=record.digest,
+    )
 
 
 class Following:
@@ -149,14 +161,7 @@ class Following:
     ) -> None:
         touched = await trio.to_thread.run_sync(touched_by, changesets)
         self._resolve_names(touched)
-        state = ChainState(
-            writer=record.writer,
-            number=record.number,
-            record_hash=record.sha256,
-            time=record.time,
-            digest=record.digest,
-            base=base,
-        )
+        state = replace(state_of(record), base=base)
         check = partial(check_digest, self._digest, self._state.digest, record.digest)
         work = partial(
             replica.follow,

@@ -17,9 +17,9 @@ from usenetfs.checkpoint.chain import ChainReader
 from usenetfs.checkpoint.record import Record
 from usenetfs.checkpoint.replay import rebuild, remove_index
 from usenetfs.control.app import serve_control
-from usenetfs.control.model import SyncReport
+from usenetfs.control.model import CheckpointReport, SyncReport
 from usenetfs.daemon.facade import Facade
-from usenetfs.daemon.follow import Following
+from usenetfs.daemon.follow import Following, state_of
 from usenetfs.daemon.memory import keep_large_buffers
 from usenetfs.daemon.parts import Parts, open_parts
 from usenetfs.daemon.reasons import raise_the_reason
@@ -35,6 +35,13 @@ log = logging.getLogger("usenetfs.daemon")
 
 class ViewFacade(Facade):
     """Answers for a view: there is nothing to wait for."""
+
+    def _checkpoint(self) -> CheckpointReport:
+        """The state that is shown."""
+        state = self._parts.index.chain.state()
+        if state is None:
+            return CheckpointReport()
+        return CheckpointReport(number=state.number, time=float(state.time))
 
     async def sync(self) -> SyncReport:
         started = time.monotonic()
@@ -85,7 +92,7 @@ async def _prepare(options: DaemonOptions, view: View, keys: KeySet) -> None:
         wanted = await _wanted(reader, newest, view.at)
         record = await rebuild(reader, path, newest=wanted, writable=False)
     _say_what_it_is(record, wanted, view, reader)
-    await trio.to_thread.run_sync(store_state, path, record.number, record.digest)
+    await trio.to_thread.run_sync(store_state, path, state_of(record))
 
 
 async def _wanted(reader: ChainReader, newest: int, at: int | float | None) -> int:

@@ -242,14 +242,12 @@ def inverted(changeset: bytes) -> bytes:
     return apsw.Changeset.invert(changeset)
 
 
-def store_state(path: Path, number: int, digest: bytes) -> None:
+def store_state(path: Path, state: ChainState) -> None:
     """Write into an index that nobody has open which checkpoint's state it is."""
     database = Database(path)
     try:
         with database.transaction():
-            ChainTable(database).set_state(
-                ChainState(writer=bytes(8), number=number, digest=digest)
-            )
+            ChainTable(database).set_state(state)
     finally:
         database.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from usenetfs.cli.context import Common
 from usenetfs.cli.output import console, say_json
-from usenetfs.config.directories import FilesystemPaths
+from usenetfs.config.directories import VIEW_MARK, FilesystemPaths
 from usenetfs.control.client import ControlClient
 from usenetfs.control.model import StatusReport
 from usenetfs.errors import NotMountedError, UsageError
@@ -13,7 +13,10 @@ from usenetfs.errors import NotMountedError, UsageError
 def run(common: Common, name: str | None, *, as_json: bool, watch: bool) -> None:
     """Show the status of the filesystem ``name``."""
     directories = common.directories
-    paths = directories.existing(name) if name else directories.only()
+    if name is not None and VIEW_MARK in name:
+        paths = directories.mounted(name)
+    else:
+        paths = directories.existing(name) if name else directories.only()
     if watch:
         if as_json:
             raise UsageError("--watch is for people and --json is for programs; give one of them")
