@@ -175,6 +175,41 @@ def test_1000_files_from_100_workers_while_the_server_restarts(
     assert world.run("fsck", NAME).returncode == 0
 
 
+# --- much data --------------------------------------------------------------------------------
+
+
+def _resident(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_memory_stays_flat_while_ten_gigabytes_go_through(world: World, mount: Mount) -> None:
+    peak, done = 0, threading.Event()
+    pid = mount.pid
+    assert pid is not None
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.2):
+            peak = max(peak, _resident(pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with (mount.path / "large").open("wb", buffering=0) as file:
+            for _ in range(10_000):
+                file.write(os.urandom(1_000_000))
+        mount.sync(timeout=1500)
+    finally:
+        done.set()
+        watcher.join()
+    assert 0 < peak <= 250_000_000
+
+
 # --- small writes -----------------------------------------------------------------------------
 
 

@@ -124,7 +124,9 @@ class Facade:
     def _queues(self) -> tuple[QueueReport, ...]:
         uploader = self._parts.uploader
         return (
+            QueueReport("segmenting", uploader.batches.depth, uploader.batches.capacity),
             QueueReport("packing", uploader.packing),
+            QueueReport("uploading", uploader.flight.queue.depth, uploader.flight.queue.capacity),
             QueueReport("posting", uploader.counts.active_posts, uploader.posters),
             QueueReport("checking", uploader.checker.waiting),
             QueueReport("fetching", self._parts.fetcher.active),
