@@ -36,6 +36,9 @@ QUEUE_BYTES: Final = 12 << 20
 INTERVAL: Final = 0.25
 """Seconds over which the speed is measured, at least."""
 
+IDLE_INTERVAL: Final = 1.0
+"""Seconds between two looks while nothing is sent."""
+
 ENOUGH_ARTICLES: Final = 4
 """Articles per poster that a measurement rests on; fewer make it noise."""
 
@@ -172,8 +175,11 @@ class Flight:
             with trio.move_on_after(LONGEST_INTERVAL):
                 while self._counts.articles_posted < wanted and not self._ran_dry:  # noqa: ASYNC110 - a measurement takes time
                     await trio.sleep(INTERVAL / 5)
-            rate = (self._counts.bytes_posted - before) / (trio.current_time() - began)
+            sent = self._counts.bytes_posted - before
+            rate = sent / (trio.current_time() - began)
             self._resize(self._sizing.measured(rate, dry=self._ran_dry))
+            if not sent and not self.queue:
+                await trio.sleep(IDLE_INTERVAL)
 
     def set_most(self, most: int) -> None:
         """At most so many at once from now on; what is under way goes on."""
