@@ -42,6 +42,9 @@ PAGE = 256
 MAX_PAGES = 32
 """Rows of the queue looked at a time, and how often, when blocks that have not settled lead it."""
 
+CHANGE = 128 << 10
+"""Bytes of a write that count as one change."""
+
 MAX_HOT = 4096
 """Saved blocks kept in memory; those not saved are kept however many (the saver bounds them)."""
 
@@ -69,7 +72,7 @@ class StagedBlocks:
         self._writers: dict[InodeId, int] = {}
         self._forced = 0
         self.changes = 0
-        """Changes since the start, for who watches how busy writers are."""
+        """Changes since the start, a large one counted by its size: how busy writers are."""
         self.pressed = 0
         """Writers that wait for room; while there are any, uploads give way to nobody."""
         self._cursor: StagedBlock | None = None
@@ -141,6 +144,7 @@ class StagedBlocks:
     def write(self, inode: InodeId, offset: int, data: bytes | memoryview) -> None:
         """Put ``data`` at byte ``offset`` of the file; touches the local disk and memory only."""
         self.on_change(inode)
+        self.changes += max(1, len(data) // CHANGE)
         touched = []
         for number, start, end in self._pieces(offset, offset + len(data)):
             hot = self._hot.get((inode, number)) or self.get(inode, number)
@@ -174,7 +178,6 @@ class StagedBlocks:
                 del self._hot[hot.key]
 
     def _changed(self, hot: HotBlock) -> None:
-        self.changes += 1
         hot.generation = self._index.staging.next_generation()
         if not hot.since:
             hot.since = hot.generation
