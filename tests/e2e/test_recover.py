@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.world import PASSPHRASE, ServerProcess, World
+from scripts.world import COMMAND, PASSPHRASE, ServerProcess, World
 from tests.e2e import spools
 from tests.e2e.conftest import NAME
 from tests.e2e.trees import differences, make_odd_files, rsync_differences
@@ -153,6 +154,26 @@ def test_nothing_is_replaced_without_being_asked(lost: Lost) -> None:
     kept = list(lost.world.data_dir.glob(f".{NAME}.replaced-*"))
     assert len(kept) == 1
     assert (kept[0] / "index.db").exists()
+    lost.check()
+
+
+def test_killed_at_any_moment_it_loses_nothing_and_can_be_run_again(lost: Lost) -> None:
+    place = lost.world.data_dir / NAME
+    for delay in (0.5, 1.5, 2.0, 2.5, 3.0, 4.0):
+        process = subprocess.Popen(
+            [str(COMMAND), "recover", NAME, "--yes"],
+            env=lost.world.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(delay)
+        process.kill()
+        process.wait()
+        kept = [place, *lost.world.data_dir.glob(f".{NAME}.replaced-*")]
+        assert any((folder / "index.db").exists() for folder in kept)
+    lost.recover()
     lost.check()
 
 
