@@ -7,7 +7,7 @@ SOURCES := usenetfs tests scripts
 ARGS ?=
 FUZZ_SECONDS ?= 3600
 
-.PHONY: help run test check lint format test-long fuzz bench-nntp bench-net bench-write bench-read bench-peers ready clean
+.PHONY: help run test check lint format test-long fuzz bench-nntp bench-net bench-write bench-read bench-checkpoint bench-peers ready clean
 
 help:              ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -57,6 +57,9 @@ bench-write: ready ## into the filesystem until seen: mount, upload, Nyuu, bare 
 
 bench-read: ready  ## out of the filesystem, cold, near and far; ARGS='--only seq --size 200MB'
 	@$(PYTHON) -m scripts.bench.read $(ARGS)
+
+bench-checkpoint: ready ## what a checkpoint of a million files costs, and how long a mount waits; ARGS=100000
+	@$(PYTHON) -m scripts.bench.checkpoint $(ARGS)
 
 clean:             ## forget the virtual environment and every cache
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* *.egg-info
