@@ -121,7 +121,7 @@ def _parser(name: str, purpose: str, connections: int) -> argparse.ArgumentParse
 @contextlib.contextmanager
 def _folder(parent: Path | None) -> Iterator[Path]:
     """A directory of this run's own. Others may enter it: INN runs as another user."""
-    folder = Path(tempfile.mkdtemp(prefix="bench.", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix="bench.", dir=parent)).resolve()
     folder.chmod(0o755)
     try:
         yield folder

@@ -19,6 +19,7 @@ from typing import Final
 from scripts.bench import nyuu, nzbget, peers, servers
 from scripts.bench.articles import BLOCK, NAME, count, fresh_ids, nzb, opened
 from scripts.bench.command import settle
+from scripts.bench.machine import CHECKOUT
 from scripts.bench.processes import run_measured
 from scripts.bench.samples import BenchError, Contestant, Sample
 from scripts.bench.transfer import Check
@@ -63,7 +64,7 @@ class Mover:
         command = [sys.executable, "-m", module, work, "--port", str(server.port)]
         command += ["--connections", str(self.connections), "--depth", str(depth)]
         command += ["--check", check, "--ids", str(ids), "--file", str(self.payload)]
-        ended = run_measured(command, timeout=CLIENT_TIMEOUT)
+        ended = run_measured(command, timeout=CLIENT_TIMEOUT, directory=CHECKOUT)
         said = json.loads(ended.stdout)
         return Sample(said["size"], said["seconds"], said["cpu_seconds"], said["peak_rss"])
 

@@ -22,6 +22,7 @@ from typing import Final
 from scripts.bench import servers
 from scripts.bench.background import background
 from scripts.bench.command import Options, run_benchmark, settle
+from scripts.bench.machine import CHECKOUT
 from scripts.bench.movers import BARE, Mover
 from scripts.bench.processes import Watch, run_measured
 from scripts.bench.samples import BenchError, Contestant, Sample, Scenario
@@ -133,7 +134,7 @@ def _measured(reading: Reading, shelf: Shelf, mount: Mount) -> Sample:
     watch = Watch.begin(mount.pid)
     with beside:
         command = [sys.executable, "-m", "scripts.bench.reader", *reading.arguments(mount.path)]
-        ended = run_measured(command, timeout=TIMEOUT)
+        ended = run_measured(command, timeout=TIMEOUT, directory=CHECKOUT)
     cpu, peak = watch.cpu_seconds() + ended.cpu_seconds, watch.peak_rss()
     said = json.loads(ended.stdout)
     size, seconds = int(said.pop("octets")), said.pop("seconds")

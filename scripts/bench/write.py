@@ -22,6 +22,7 @@ from typing import Final
 from scripts.bench import servers
 from scripts.bench.command import Options, run_benchmark, settle
 from scripts.bench.data import write_compressible, write_random, write_tar
+from scripts.bench.machine import CHECKOUT
 from scripts.bench.movers import BARE, Mover
 from scripts.bench.processes import Watch, run_measured
 from scripts.bench.samples import BenchError, Contestant, Sample, Scenario
@@ -142,7 +143,8 @@ class WriteBench:
         assert mount.pid is not None
         settle()
         watch = Watch.begin(mount.pid)
-        copied = run_measured(self.work.command(self.work, mount.path), timeout=TIMEOUT)
+        command = self.work.command(self.work, mount.path)
+        copied = run_measured(command, timeout=TIMEOUT, directory=CHECKOUT)
         command = [str(COMMAND), "sync", FILESYSTEM]
         synced = run_measured(command, timeout=TIMEOUT, environment=world.environment)
         cpu = watch.cpu_seconds() + copied.cpu_seconds + synced.cpu_seconds
