@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from usenetfs.transfer.giving_way import BUSY, HEAP, LOOK, GivingWay
+from usenetfs.transfer.giving_way import BUSY, HEAP, LOOK, PATIENCE, GivingWay
 
 
 def _run(giving: GivingWay, rate: float, staged: int, *, begin: float) -> list[bool]:
@@ -33,3 +33,12 @@ def test_a_quarter_of_a_small_staging_area_is_enough() -> None:
     giving = GivingWay(limit=400)
     assert giving.enough == 100
     assert not any(_run(giving, BUSY * 10, 100, begin=100.0))
+
+
+def test_a_writer_that_never_rests_does_not_hold_uploads_up_for_ever() -> None:
+    giving = GivingWay(limit=1 << 40)
+    assert all(_run(giving, BUSY * 2, 0, begin=100.0)[1:])
+    assert not any(_run(giving, BUSY * 2, 0, begin=100.0 + PATIENCE + 2))
+    calm = 200.0 + PATIENCE
+    assert not giving.should_wait(int(BUSY * 2 * (calm - 80)), calm, 0)
+    assert any(_run(giving, BUSY * 2, 0, begin=300.0 + PATIENCE)), "the next one is let go first"

@@ -3,7 +3,8 @@
 Copying into the mount and uploading what was copied compete for the same processors. A program that
 writes as fast as it can should feel a local disk; the upload can catch up afterwards. So while
 changes come in quickly, nothing new is taken for upload, unless somebody waits for it (``sync``,
-full staging) or so much is staged already that it would only be put off.
+full staging), so much is staged already that it would only be put off, or it has gone on for so
+long that it will not end soon.
 
 Pure: told the count of changes and the time, it answers yes or no.
 """
@@ -18,6 +19,9 @@ BUSY: Final = 400.0
 LOOK: Final = 0.1
 """Seconds over which the speed is measured."""
 
+PATIENCE: Final = 15.0
+"""Seconds of haste after which uploads go on beside it, until it has ended once."""
+
 HEAP: Final = 4 << 30
 """Octets staged beyond which uploads no longer give way."""
 
@@ -31,6 +35,7 @@ class GivingWay:
         self._then = float("-inf")
         self._count = 0
         self._busy = False
+        self._busy_since = float("-inf")
 
     def __repr__(self) -> str:
         return f"<GivingWay {'waiting for writers' if self._busy else 'free'}>"
@@ -39,6 +44,8 @@ class GivingWay:
         """``changes``: counted since the start; ``staged``: octets now."""
         passed = now - self._then
         if passed >= LOOK:
-            self._busy = (changes - self._count) / passed >= BUSY
-            self._then, self._count = now, changes
-        return self._busy and staged < self.enough
+            busy = (changes - self._count) / passed >= BUSY
+            if busy and not self._busy:
+                self._busy_since = now
+            self._busy, self._then, self._count = busy, now, changes
+        return self._busy and staged < self.enough and now - self._busy_since < PATIENCE
