@@ -214,6 +214,30 @@ async def test_a_lost_reply_does_not_matter(
     assert reader.state(1).rows() == rows_of(index)
 
 
+async def test_a_forgery_on_one_server_hides_nothing_on_another(
+    index: Index,
+    publisher: Publisher,
+    servers: FakeServers,
+    reader: Reader,
+    autojump_clock: object,
+) -> None:
+    """Somebody saw the id and was first with it on the server that is asked first."""
+    await publisher.publish()
+    make_file(index, b"one")
+    lost: set[str] = set()
+
+    def lose(article: OutgoingArticle) -> None:
+        if article.message_id not in lost:
+            lost.add(article.message_id)
+            raise PostInDoubtError("the connection ended before the reply")
+
+    servers.after_post = lose
+    servers.altered["one"] = lambda body: bytes(reversed(body))
+    assert await publisher.publish() == 1
+    servers.altered.clear()
+    assert reader.state(1).rows() == rows_of(index)
+
+
 async def test_while_the_servers_are_away_nothing_is_lost(
     index: Index,
     publisher: Publisher,

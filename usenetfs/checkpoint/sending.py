@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -52,7 +53,12 @@ class Target(Protocol):
     async def stat(self, message_id: MessageId, *, lane: Lane) -> str | None: ...
 
     async def fetch(
-        self, message_id: MessageId, *, lane: Lane, fresh: bool = False
+        self,
+        message_id: MessageId,
+        *,
+        lane: Lane,
+        exclude: AbstractSet[str] = frozenset(),
+        fresh: bool = False,
     ) -> FetchedBody: ...
 
 
@@ -164,22 +170,34 @@ class Sender:
         return Taken.UNREADABLE
 
     async def read_record(self, number: int, message_id: MessageId) -> bytes | None:
-        """The container at a record's id; None if nothing can be read there."""
-        try:
-            body = await self._target.fetch(message_id, lane=Lane.METADATA, fresh=True)
-            opened = open_seal(
-                self._keys.data_key,
-                self._filesystem_id,
-                article_id(0, number),
-                Kind.CHECKPOINT,
-                body.data,
-            )
-        except ArticleMissingError:
-            return None
-        except (EncodingError, SealError) as error:
-            log.info("what is under a checkpoint's id cannot be read: %s", error)
-            return None
-        return bytes(opened)
+        """The container at a record's id, from the first server whose article opens.
+
+        None if nothing can be read there.
+        """
+        tried: set[str] = set()
+        while True:
+            try:
+                body = await self._target.fetch(
+                    message_id, lane=Lane.METADATA, exclude=frozenset(tried), fresh=True
+                )
+            except (ArticleMissingError, EncodingError) as error:
+                log.info("what is under a checkpoint's id cannot be read: %s", error)
+                return None
+            except NetworkError:
+                if tried:  # all that could be asked gave something else
+                    return None
+                raise
+            try:
+                return open_seal(
+                    self._keys.data_key,
+                    self._filesystem_id,
+                    article_id(0, number),
+                    Kind.CHECKPOINT,
+                    body.data,
+                )
+            except SealError as error:
+                log.info("%s has something else under a checkpoint's id: %s", body.server, error)
+                tried.add(body.server)
 
     async def exists(self, number: int) -> bool:
         """Whether somebody took this number."""
