@@ -42,7 +42,7 @@ PLANS: Final[dict[str, str]] = {
     "sessions end after a time": "CONNECT always end seconds=1",
     "sessions vanish after a time": "CONNECT always end seconds=1.2 silent=yes",
     "sessions end after articles": "CONNECT always end articles=7",
-    "expired": "BODY every 25 expire",
+    "expired": "BODY every 9 expire times=40",
 }
 
 LOSES_ARTICLES: Final = frozenset({"expired"})
