@@ -48,7 +48,7 @@ PLANS: Final[dict[str, str]] = {
 LOSES_ARTICLES: Final = frozenset({"expired"})
 """What is gone stays gone: for these articles a clear error is the right end."""
 
-DEAD_ENDS: Final[dict[str, str]] = {
+DEAD_UPLOADS: Final[dict[str, str]] = {
     "no greeting": "CONNECT always drop",
     "full house": "CONNECT always too-many",
     "silent server": "CONNECT always stall seconds=600",
@@ -58,6 +58,9 @@ DEAD_ENDS: Final[dict[str, str]] = {
     "nothing kept": "POSTED always discard",
     "every id rewritten secretly": "POSTED always rewrite-id tell=no",
     "no reply to a check": "STAT always drop",
+}
+
+DEAD_DOWNLOADS: Final[dict[str, str]] = {
     "nothing there": "BODY always reply code=430",
     "no body": "BODY always drop",
     "half a body": "BODY always drop-body",
@@ -68,6 +71,8 @@ DEAD_ENDS: Final[dict[str, str]] = {
     "always another article": "BODY always wrong-article",
     "login for ever": "BODY always reply code=480",
 }
+
+DEAD_ENDS: Final = DEAD_UPLOADS | DEAD_DOWNLOADS
 
 
 def mixture(seed: int, size: int = 3) -> tuple[str, str]:
