@@ -62,7 +62,7 @@ def settings(servers: dict[str, ServerProcess]) -> list[ServerSettings]:
 
 
 class Transfer:
-    """Articles up, then down again, for as long as it is told to; notes who did it."""
+    """Articles up for as long as it is told to, and each down again; notes who did it."""
 
     def __init__(self, providers: ProviderSet) -> None:
         self.providers = providers
@@ -74,14 +74,20 @@ class Transfer:
         self.next = 0
         self.stopping = False
         self.changed = trio.Event()
+        self.arrived, self.wanted = trio.open_memory_channel[int](100_000)
 
-    async def work(self) -> None:
+    async def upload(self) -> None:
         while not self.stopping:
             number, self.next = self.next, self.next + 1
             await self.post(number)
-            await self.fetch(number)
+            await self.arrived.send(number)
             self.changed.set()
             self.changed = trio.Event()
+
+    async def download(self) -> None:
+        """What only the killed server has is waited for; uploading goes on meanwhile."""
+        async for number in self.wanted:
+            await self.fetch(number)
 
     async def post(self, number: int) -> None:
         article = Article(number, self.content)
@@ -120,9 +126,10 @@ async def test_a_killed_server_is_left_and_taken_up_again(
         providers = ProviderSet(settings(servers), redial=RetryPolicy(first=0.2, ceiling=1.0))
         await nursery.start(providers.run)
         transfer = Transfer(providers)
-        async with trio.open_nursery() as workers:
-            for _ in range(6):
-                workers.start_soon(transfer.work)
+        async with trio.open_nursery() as readers, transfer.arrived, trio.open_nursery() as workers:
+            for _ in range(3):
+                workers.start_soon(transfer.upload)
+                readers.start_soon(transfer.download)
             await transfer.until(lambda: transfer.posted["first"] >= 60)
             assert not transfer.posted["second"], "the first one has priority"
 
@@ -135,6 +142,7 @@ async def test_a_killed_server_is_left_and_taken_up_again(
             await transfer.until(lambda: transfer.posted["first"] >= posted + 60)
             transfer.stopping = True
         assert len(transfer.sent) == transfer.next, "nothing was lost on the way"
+        assert sum(transfer.fetched.values()) == transfer.next
         # And whatever anybody said it took, it has; after kill -9, too.
         for number, server in transfer.sent.items():
             wanted = MessageId(f"<{number}@restart.example>")
