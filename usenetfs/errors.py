@@ -116,7 +116,7 @@ class FencedError(UsenetfsError):
 
     error_code = "fenced"
     default_hint = (
-        "what is only here can be had with: usenetfs staging export NAME DIR; "
+        "unmount with --lazy; what is only here: usenetfs staging export NAME DIR; "
         "to go on with what is on the servers: usenetfs recover NAME"
     )
 
