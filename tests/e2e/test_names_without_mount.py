@@ -24,6 +24,13 @@ def test_moving_and_removing(world: World, folder: Path, mounted: bool) -> None:
     mount = world.mount(NAME)
     world.run("upload", f"{source}/", f"{NAME}:/")
     assert sorted(os.listdir(mount.path)) == ["deep", "one", "two"]
+    assert (mount.path / "one").stat().st_nlink == 2
+    (folder / "other").write_text("another file")
+    world.run("upload", folder / "other", f"{NAME}:/deep/link")
+    assert (mount.path / "one").stat().st_nlink == 1, "the kernel was not told"
+    assert (mount.path / "deep" / "link").read_text() == "another file"
+    os.link(mount.path / "one", mount.path / "again")
+    os.replace(mount.path / "again", mount.path / "deep" / "link")
     if not mounted:
         mount.stop()
     world.run("mv", f"{NAME}:/one", f"{NAME}:/uno")

@@ -16,6 +16,7 @@ from usenetfs.errors import PosixError
 from usenetfs.fs.files import Files
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.namespace import NAME_MAX, Namespace, Owner
+from usenetfs.index.inodes import Inode
 from usenetfs.transfer.import_target import Attributes, Buffer, kind_of
 from usenetfs.transfer.staged import StagedBlocks
 from usenetfs.types import InodeId
@@ -44,6 +45,8 @@ class Owning(Protocol):
     def set_attributes(self, inode: InodeId, attributes: Attributes) -> None: ...
 
     def ended(self, parent: InodeId, name: bytes) -> None: ...
+
+    async def replaced(self, row: Inode) -> None: ...
 
 
 class GrowingFile:
@@ -109,7 +112,7 @@ class GrowingFile:
             raise
         self._close()
         if replaced is not None:
-            await self._files.delete_if_unneeded(replaced)
+            await self._store.replaced(replaced)
 
     async def leave(self) -> None:
         try:

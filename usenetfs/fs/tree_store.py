@@ -239,6 +239,7 @@ class TreeStore:
         for file in files:
             self._kernel.name_changed(file.parent, file.name)
         for old in replaced:
+            self._kernel.attributes_changed(old)
             await self._files.delete_if_unneeded(changed[old])
         return [row.id for row in made]
 
@@ -308,7 +309,12 @@ class TreeStore:
         self._kernel.name_changed(parent, name)
         self._kernel.name_changed(new_parent, new_name)
         if replaced is not None:
-            await self._files.delete_if_unneeded(replaced)
+            await self.replaced(replaced)
+
+    async def replaced(self, row: Inode) -> None:
+        """Something lost a name to something else."""
+        self._kernel.attributes_changed(row.id)
+        await self._files.delete_if_unneeded(row)
 
     # --- large files -----------------------------------------------------------------------------
 
