@@ -142,13 +142,13 @@ class Mover:
         try:
             with nzbget.running(program, server, folder, connections=lines) as peer:
                 fetched = peer.fetch(text, "payload")
-            self._compare(fetched.folder / NAME)
+            self.compare(fetched.folder / NAME)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return Sample(self.size, fetched.seconds, fetched.cpu_seconds, fetched.peak_rss)
 
-    def _compare(self, joined: Path) -> None:
-        """A file of sealed pieces with the payload."""
+    def compare(self, joined: Path) -> None:
+        """A file of sealed pieces with the payload; BenchError where they differ."""
         if not joined.exists():
             raise BenchError(f"there is no {joined.name} among what was downloaded")
         with joined.open("rb") as theirs, self.payload.open("rb") as ours:
