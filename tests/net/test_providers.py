@@ -299,3 +299,17 @@ async def test_the_server_that_takes_articles_faster_gets_more(autojump_clock: M
         posted = {name: len(server.posted) for name, server in fakes.items()}
         assert sum(posted.values()) == 200
         assert posted["quick"] > 2 * posted["slow"] > 0, posted
+
+
+async def test_one_refusal_after_a_login_that_worked_does_not_give_the_server_up(
+    autojump_clock: MockClock,
+) -> None:
+    """It once did so for a minute, with every other connection to it at work."""
+    async with running(settings("a")) as (providers, fakes):
+        fakes["a"].add(1)
+        usual, fakes["a"].hook = fakes["a"].hook, answering("BODY", "502 Access denied")
+        with pytest.raises(NoHealthyServersError):
+            await providers.fetch(message_id(1), lane=Lane.READER)
+        fakes["a"].hook = usual
+        with trio.fail_after(5):
+            assert (await providers.fetch(message_id(1), lane=Lane.READER)).data == b"data"

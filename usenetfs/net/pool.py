@@ -350,7 +350,7 @@ class Pool:
             self._lower_limit(now, error)
         ):
             return
-        self._failed(now, error)
+        self._failed(now, error, fatal=isinstance(error, FATAL))
 
     def _lower_limit(self, now: float, error: UsenetfsError) -> bool:
         """Learn the limit from a connection that was refused or ended; whether there is one."""
@@ -365,12 +365,13 @@ class Pool:
             log.info("%s allows %d connections now: %s", self.name, allowed, error)
         return bool(allowed)
 
-    def _failed(self, now: float, error: UsenetfsError) -> None:
-        """The server could not be reached, or let us in and was of no use."""
+    def _failed(self, now: float, error: UsenetfsError, *, fatal: bool) -> None:
+        """The server could not be reached, or let us in and was of no use. ``fatal``: and will not
+        soon; one refusal after a login that worked does not say that."""
         was = self.breaker.state
         self._note(error)
         self.health.failed(now)
-        self.breaker.failed(now, fatal=isinstance(error, FATAL))
+        self.breaker.failed(now, fatal=fatal)
         if was is BreakerState.CLOSED and self.breaker.state is BreakerState.OPEN:
             wait = self.breaker.retry_at - now
             log.warning("%s is given up for %.0f s, then tried again: %s", self.name, wait, error)
@@ -387,7 +388,7 @@ class Pool:
                 self._note(error)
                 self.health.failed(now)
             else:
-                self._failed(now, error)
+                self._failed(now, error, fatal=isinstance(error, QuotaError))
             log.info("a connection to %s ended (%d replies owed): %s", self.name, len(owed), error)
         reason = error or ConnectionLostError(f"{self.name}: the connection was closed")
         if error is not None and owed and owed[0].ahead and not owed[0].committed:
