@@ -10,8 +10,8 @@ import pytest
 from scripts.inn_pair import InnPair
 from scripts.world import Endpoint, World, wait_until
 from tests.e2e.conftest import NAME
-from tests.e2e.test_views import views_of
-from tests.e2e.trees import differences, make_odd_files
+from tests.e2e.test_views import same, views_of
+from tests.e2e.trees import make_odd_files
 
 pytestmark = [pytest.mark.fuse, pytest.mark.inn]
 
@@ -37,9 +37,7 @@ def test_changes_cross_over_within_propagation_and_a_poll(folder: Path) -> None:
             follower = views_of(
                 reading, "follow", "--follow", "--set", f"checkpoint.interval={POLL:g}s"
             )
-            wait_until(
-                lambda: differences(live.path, follower.path) == [], "the tree crosses over", 60
-            )
+            wait_until(lambda: same(live, follower), "the tree crosses over", 60)
             for number in range(3):
                 (live.path / f"file {number}").write_text(f"content {number}")
                 live.sync()
