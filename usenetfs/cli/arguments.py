@@ -12,3 +12,13 @@ AnyName = Annotated[
     typer.Argument(metavar="[NAME]", help="The filesystem; may be left out when there is one."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Leave out what matches, as rsync does; repeatable."),
+]
+Checksum = Annotated[
+    bool, typer.Option("--checksum", "-c", help="Compare contents instead of sizes and times.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be done.")]
+JsonEvents = Annotated[bool, typer.Option("--json", help="Print events as lines of JSON.")]
