@@ -155,9 +155,16 @@ def test_fsck_finds_and_mends(user: User) -> None:
     with open_index(paths, unlocked, read_only=False) as index, index.transaction():
         wrong = index.inodes.insert(0o100644, 0, 0, 5, 0, 0, NOW)
         index.dirents.insert(ROOT_INODE, b"x", wrong.id)
-    found = user.run("fsck", "photos")
-    assert found.exit_code == 11
-    assert "hint: mend what can be mended: usenetfs fsck --repair photos" in found.stderr
+    before = paths.index.read_bytes()
+    for arguments in ((), ("--dry-run",)):
+        found = user.run("fsck", "photos", *arguments)
+        assert found.exit_code == 11
+        assert "hint: mend what can be mended: usenetfs fsck --repair photos" in found.stderr
+        assert paths.index.read_bytes() == before
+    refused = user.run("fsck", "photos", "--dry-run", "--repair")
+    assert refused.exit_code == 2
+    assert "give one of them" in refused.stderr
+    assert paths.index.read_bytes() == before
     assert user.run("fsck", "--repair", "photos").exit_code == 0
     assert user.run("fsck", "photos").exit_code == 0
 

@@ -170,10 +170,13 @@ def fsck(
     ctx: typer.Context,
     name: Name,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only report, as it does without --repair.")
+    ] = False,
     deep: Annotated[bool, typer.Option("--deep", help="Check every page of the index.")] = False,
     json: Json = False,
 ) -> None:
-    """Check an unmounted filesystem's index and staging area."""
+    """Check an unmounted filesystem's index and staging area; changes nothing without --repair."""
     from usenetfs.cli.commands.fsck import run
 
-    run(ctx.obj, name, repair=repair, deep=deep, as_json=json)
+    run(ctx.obj, name, repair=repair, dry_run=dry_run, deep=deep, as_json=json)

@@ -12,7 +12,7 @@ from usenetfs.cli.output import note, say, say_json
 from usenetfs.cli.progress import Line
 from usenetfs.cli.unlock import Unlocked, unlock_filesystem
 from usenetfs.config.directories import FilesystemPaths
-from usenetfs.errors import IntegrityError
+from usenetfs.errors import IntegrityError, UsageError
 from usenetfs.index.check import Finding
 from usenetfs.index.index import Index
 from usenetfs.store.staging import Staging
@@ -34,8 +34,15 @@ class Checked:
         return len(self.lost) + sum(not finding.repaired for finding in self.findings)
 
 
-def run(common: Common, name: str, *, repair: bool, deep: bool, as_json: bool) -> None:
-    """Check ``name``; IntegrityError when something is wrong and was not repaired."""
+def run(
+    common: Common, name: str, *, repair: bool, dry_run: bool, deep: bool, as_json: bool
+) -> None:
+    """Check ``name``; IntegrityError when something is wrong and was not repaired.
+
+    ``dry_run`` is the name of the default, for who wants to be sure: UsageError with ``repair``.
+    """
+    if repair and dry_run:
+        raise UsageError("--repair mends and --dry-run only reports: give one of them")
     paths = common.directories.existing(name)
     passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}")
     with lock.exclusive(paths.lock, name=name, purpose="being checked"):
