@@ -57,8 +57,9 @@ log = logging.getLogger("usenetfs.checkpoint")
 LOAD_BEARING_COPIES = 2
 """Further copies of what other checkpoints depend on."""
 
-SENDERS = 4
-"""Pieces on their way at once."""
+SENDERS = 16
+"""Pieces on their way at once. Most of the time each waits for its STAT, so these take two or three
+connections; with four, a snapshot of a million files took two minutes at 30 ms."""
 
 TRIM_BATCH = 500
 """Rows of the changelog deleted in one transaction."""
