@@ -344,10 +344,12 @@ class Publisher:
         copies = self._settings.copies + (LOAD_BEARING_COPIES if load_bearing else 0)
         places = await self._numbers(document.spool.count, copies)
         attempts: dict[ArticleId, int] = {}
-        limiter = trio.CapacityLimiter(SENDERS)
+        waiting = iter(
+            [(number, article) for number, articles in enumerate(places) for article in articles]
+        )
 
-        async def send(number: int, article: ArticleId) -> None:
-            async with limiter:
+        async def send() -> None:
+            for number, article in waiting:
                 piece = await trio.to_thread.run_sync(document.spool.piece, number)
                 plaintext = build_piece(
                     kind,
@@ -360,11 +362,7 @@ class Publisher:
                     article, kind, plaintext, self._count
                 )
 
-        await _together(
-            partial(send, number, article)
-            for number, articles in enumerate(places)
-            for article in articles
-        )
+        await _together([send] * SENDERS)  # a task a piece would all start in one turn of the loop
         located: list[Copies] = [
             tuple((article, attempts[article]) for article in articles) for articles in places
         ]
