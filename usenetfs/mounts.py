@@ -61,11 +61,6 @@ def mount_at(path: Path) -> Mount | None:
     return next((m for m in reversed(read_mounts()) if m.mountpoint == resolved), None)
 
 
-def mount_of(filesystem: str) -> Mount | None:
-    """Where the filesystem called ``filesystem`` is mounted. Another user's may bear the name."""
-    return next((m for m in reversed(read_mounts()) if m.filesystem == filesystem), None)
-
-
 def prepare_mount_point(path: Path, *, filesystem: str, allow_other: bool = False) -> Path:
     """The absolute mount point, after all checks that can be made beforehand.
 

@@ -157,16 +157,9 @@ class LiveInodes:
         for inode in inodes:
             self._rows.pop(inode, None)
 
-    def is_open(self, inode: InodeId) -> bool:
-        return inode in self._open
-
     def opened_inodes(self) -> list[InodeId]:
         """All that are open."""
         return list(self._open)
-
-    def known_inodes(self) -> list[InodeId]:
-        """All that the kernel was told of."""
-        return list(self._lookups)
 
     # --- who needs it ----------------------------------------------------------------------------
 

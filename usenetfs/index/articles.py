@@ -328,11 +328,6 @@ class ArticleTable:
         row = self._database.row(f"{_IN_FLIGHT} WHERE id = ?", (article,))
         return None if row is None else _in_flight(row)
 
-    def segments_in_flight(self, article: ArticleId) -> builtins.list[InFlightSegment]:
-        """In order of their slots."""
-        rows = self._database.rows(f"{_IN_FLIGHT_SEGMENT} WHERE article = ?", (article,))
-        return [_segment(row) for row in rows]
-
     def segment_in_flight(self, content: SegmentHash) -> InFlightSegment | None:
         """A segment on its way that holds content of this hash."""
         row = self._database.row(f"{_IN_FLIGHT_SEGMENT} WHERE hash = ? LIMIT 1", (content,))

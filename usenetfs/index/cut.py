@@ -18,7 +18,7 @@ import apsw
 
 from usenetfs.errors import DatabaseError
 from usenetfs.index.database import BUSY_TIMEOUT_MS, Database, Row, translate
-from usenetfs.index.normal_form import FORMS, encoded_rows, export_rows, normalise, row_of
+from usenetfs.index.normal_form import FORMS, encoded_rows, export_rows, row_of
 from usenetfs.index.totals import Counter
 
 
@@ -113,11 +113,6 @@ class Cut:
     def row(self, table: str, key: Sequence[Any]) -> Row | None:
         """A row as it is, all columns."""
         return row_of(self._connection, table, key)
-
-    def normal_row(self, table: str, key: Sequence[Any]) -> Row | None:
-        """A row in normal form."""
-        row = self.row(table, key)
-        return None if row is None else normalise(table, row)
 
     def export(
         self, excluded: Mapping[str, Sequence[Sequence[Any]]], extra: Mapping[str, bytes]

@@ -49,7 +49,6 @@ from typing import Final
 from usenetfs.errors import LocalProtocolError
 
 MAX_COMMAND: Final = 512
-MAX_MESSAGE_ID: Final = 250
 CRLF: Final = b"\r\n"
 BLOCK_END: Final = b"\r\n.\r\n"
 """The end of a block, with the CRLF that ends its last line (or the line before the block)."""

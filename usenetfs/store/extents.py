@@ -9,9 +9,8 @@ position is even outside of a range and odd inside of one.
 
 Size: one range costs two small integers here and 8 bytes packed. Nearly every block has one range
 (sequential writing extends the last one in place). The worst case, every second byte of a block of
-716,800 bytes written on its own, is 358,400 ranges, 2.9 MB packed. Ranges cannot be merged across
-bytes that were never written, so whoever owns the block bounds it: above :data:`MANY_RANGES` fetch
-the base block once and write the gaps, which leaves one range.
+716,800 bytes written on its own, is 358,400 ranges, 2.9 MB packed: ranges cannot be merged across
+bytes that were never written, and nothing else bounds their number.
 """
 
 from __future__ import annotations
@@ -21,9 +20,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final
-
-MANY_RANGES: Final = 512
-"""Above that many ranges (4 KiB packed) filling the gaps is cheaper than going on like this."""
 
 _VERSION: Final = b"\x01"
 _MAX_EDGE: Final = (1 << 32) - 1

@@ -217,17 +217,6 @@ class GroupFiles:
         finally:
             self.unpin(file)
 
-    def remove_if_empty(self, key: Key) -> None:
-        """Unlinks a file that holds no data."""
-        file = self.pin(key)
-        if file is None:
-            return
-        try:
-            if self._claim_idle(file):
-                self._unlink_claimed(file)
-        finally:
-            self.unpin(file)
-
     # --- accounting and the end -------------------------------------------------------------------
 
     def allocated(self) -> int:

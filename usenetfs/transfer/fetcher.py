@@ -123,7 +123,6 @@ class Fetcher:
         """Seconds that a fetch takes, averaged; 0 before the first."""
         self.bytes_fetched = 0
         """Sealed bytes that came from servers."""
-        self.articles_fetched = 0
 
     def __repr__(self) -> str:
         return (
@@ -328,7 +327,6 @@ class Fetcher:
                 wrong[body.server] = str(error)
                 continue
             self._note_duration(trio.current_time() - started)
-            self.articles_fetched += 1
             self.bytes_fetched += len(body.data)
             if self._cache is not None and fetch.keep:
                 await trio.to_thread.run_sync(self._cache.put, article, body.data)

@@ -82,7 +82,7 @@ def run(
         chosen = passphrase.obtain_new(common, prompt=f"New passphrase for {name}")
         passphrases = passphrase.with_vault(common, chosen)
     passwords = vault_passwords(common, passphrases)
-    recovery = Recovery(common, paths, passphrases, typed, yes=yes)
+    recovery = Recovery(paths, passphrases, typed, yes=yes)
     with _locked(paths):
         record = with_servers(common.settings, passwords, recovery.run)
     number = _take_over(common, paths, recovery, passwords)
@@ -126,14 +126,12 @@ class Recovery:
 
     def __init__(
         self,
-        common: Common,
         paths: FilesystemPaths,
         passphrases: Passphrases,
         recovery_key: str | None,
         *,
         yes: bool,
     ) -> None:
-        self._common = common
         self._paths = paths
         self._passphrases = passphrases
         self._recovery_key = recovery_key
