@@ -2,7 +2,7 @@
 
 The one place where seal, Message-ID, headers and yEnc meet. Copies: encryption writes its output
 once, the salt is put before it (one copy), yEnc encodes (one pass), headers and lines are joined
-(one copy); on the machine of the FACTS that is all of it under a millisecond for 700 KiB.
+(one copy); all of it together is measured below a millisecond for 700 KiB.
 """
 
 from __future__ import annotations

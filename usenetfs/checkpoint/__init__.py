@@ -1,5 +1,9 @@
 """The chain: how the index reaches other machines, and how it comes back from the servers.
 
-Pure modules: ``changeset`` (SQLite's changeset encoding), ``documents`` (compression and pieces),
+Formats, pure: ``changeset`` (SQLite's changeset encoding), ``documents`` (compression and pieces),
 ``record`` (what a checkpoint says), ``digest``. ``docs/format.md`` has every byte.
+
+The writer's way: ``draft`` (what would be said; ``holdback`` says what waits) → ``compose`` →
+``publish``, over ``sending``. The reader's: ``search`` → ``chain`` → ``replay``, over ``articles``;
+``following`` for who is here already. ``key_records``: both ways.
 """

@@ -1,5 +1,6 @@
 """The ``usenetfs`` command.
 
-``app`` declares the commands, ``commands/`` holds what they do. Heavy imports are local to the
-functions that need them: ``usenetfs --help`` and ``usenetfs status`` must feel instant.
+``app`` lists the commands; ``*_commands`` and ``*_app`` declare their arguments and help, and
+``commands/`` holds what they do. Heavy imports are local to the functions that need them:
+``usenetfs --help`` and ``usenetfs status`` must feel instant.
 """

@@ -1,1 +1,1 @@
-"""The running daemon's interface: HTTP over a Unix socket, for the CLI, scripts and pages."""
+"""The running daemon's interface: HTTP over a Unix socket, for the CLI and for scripts."""

@@ -1,7 +1,8 @@
 """What the kernel keeps of the mount, and must forget when something changed behind its back.
 
 The kernel may keep names and attributes for as long as it likes (``operations.TIMEOUT``), because
-all changes come through it. Those that do not (an import through the daemon) are announced here.
+all changes come through it. Those that do not (an import, ``rm`` or ``mv`` through the daemon; what
+another machine wrote, in a mount that follows) are announced here.
 Nothing happens while nothing is mounted, nor for what the kernel has never heard of.
 """
 

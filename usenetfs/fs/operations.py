@@ -3,8 +3,8 @@
 What names mean is in ``namespace.py``, what contents mean in ``files.py``; here are the kernel's
 conventions: lookup counts, handles, attributes with their timeouts, flags.
 
-Only this mount changes the filesystem, and every change comes through the kernel, so the kernel may
-keep attributes, names and pages for as long as it likes (:data:`TIMEOUT`).
+Every change comes through the kernel, or is announced to it (``kernel_cache.py``), so the kernel
+may keep attributes, names and pages for as long as it likes (:data:`TIMEOUT`).
 
 Handlers that await nothing run from start to end without anybody in between: that is the locking.
 """

@@ -17,8 +17,8 @@ Invariants:
 - while programs wait for reads, bodies that nobody waits for (metadata, verification) have half of
   the connections and one request on each: a line that is shared by twenty would be slow for all;
 - a POST has its connection to itself, or with one sent ahead; where pipelines never run dry by
-  themselves, one is drained
-  for it, but not before lower lanes are served, unless it has waited past its patience;
+  themselves, one is drained for it, but not before lower lanes are served, unless it has waited
+  past its patience;
 - a request is in exactly one place: the queue, one connection's ``inflight``, or done.
 """
 

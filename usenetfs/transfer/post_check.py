@@ -1,7 +1,7 @@
 """Whether an article that a server took is really there.
 
-A 240 is not proof (FACTS of NNTP: posts are dropped silently, or appear minutes later). So each
-posted article is asked for by STAT after a delay, then again after growing delays; once seen, it is
+A 240 is not proof: servers drop posts silently, or show them minutes later. So each posted
+article is asked for by STAT after a delay, then again after growing delays; once seen, it is
 *seen*; not seen by the deadline, it is given up, and what it held is uploaded again.
 
 The STAT goes over another connection than the one that posted (``ProviderSet.stat`` sees to that),

@@ -1,4 +1,4 @@
-"""``usenetfs ls NAME:/PATH``: list a directory, or show one file, without a mount."""
+"""``usenetfs ls NAME:/PATH``: list a directory, or show one file, mounted or not."""
 
 from __future__ import annotations
 
