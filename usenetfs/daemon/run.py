@@ -8,20 +8,18 @@ doubt and is looked for at the next start.
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import trio
 
-from usenetfs import mounts
 from usenetfs.control.app import serve_control
 from usenetfs.daemon.facade import Facade
 from usenetfs.daemon.memory import keep_large_buffers
 from usenetfs.daemon.parts import Parts, open_parts
 from usenetfs.daemon.reasons import raise_the_reason
+from usenetfs.daemon.serving import serve_mount
 from usenetfs.errors import FencedError, UsenetfsError
-from usenetfs.fs.mount import MountSession, mounted
 from usenetfs.options import DaemonOptions
 
 log = logging.getLogger("usenetfs.daemon")
@@ -88,48 +86,11 @@ async def _run(options: DaemonOptions, work: Work) -> None:
 async def _serve(options: DaemonOptions, parts: Parts, facade: Facade) -> None:
     """Mount and wait until somebody unmounts."""
     del facade
-    mountpoint = options.mountpoint
-    assert mountpoint is not None
-    async with (
-        mounted(
-            parts.operations,
-            mountpoint,
-            source=options.source,
-            allow_other=options.allow_other,
-            read_only=options.read_only,
-            debug=options.debug,
-        ) as session,
-        trio.open_nursery() as nursery,
-    ):
-        parts.kernel.mounted = True
-        await nursery.start(unmount_on_signal, session)
-        log.info("%s is mounted on %s", options.name, mountpoint)
-        options.ready()
-        await session.ended.wait()
-        parts.kernel.mounted = False
-        nursery.cancel_scope.cancel()
+    await serve_mount(options, parts, read_only=options.read_only)
     if not options.read_only:
         await parts.files.delete_leftovers()
     await parts.files.sync_names()
     log.info("%s is unmounted", options.name)
-
-
-async def unmount_on_signal(
-    session: MountSession, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """SIGTERM, SIGINT, SIGHUP: unmount now; what is staged stays for the next time."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        task_status.started()
-        async for number in signals:
-            log.info("%s: unmounting", signal.Signals(number).name)
-            try:
-                await trio.to_thread.run_sync(_unmount_lazily, session)
-            except UsenetfsError as error:
-                log.warning("could not unmount: %s", error)
-
-
-def _unmount_lazily(session: MountSession) -> None:
-    mounts.unmount(session.mountpoint, lazy=True)
 
 
 async def _upload(parts: Parts) -> None:

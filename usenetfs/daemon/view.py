@@ -24,9 +24,8 @@ from usenetfs.daemon.memory import keep_large_buffers
 from usenetfs.daemon.parts import Parts, open_parts
 from usenetfs.daemon.reasons import raise_the_reason
 from usenetfs.daemon.recovery import Servers, checkpoint_at, open_servers
-from usenetfs.daemon.run import unmount_on_signal
+from usenetfs.daemon.serving import serve_mount
 from usenetfs.errors import DataUnavailableError
-from usenetfs.fs.mount import mounted
 from usenetfs.index.replica import followed_state, store_state
 from usenetfs.options import DaemonOptions, View
 
@@ -69,7 +68,7 @@ async def _run(options: DaemonOptions) -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(facade.measure)
                 await nursery.start(serve_control, facade, options.paths.control_socket)
-                await _serve(options, parts, keys)
+                await _serve(options, parts, view, keys)
                 await facade.last_answer()
                 nursery.cancel_scope.cancel()
     finally:
@@ -124,34 +123,16 @@ def _say_what_it_is(record: Record, wanted: int, view: View, reader: ChainReader
     log.info("showing checkpoint %d%s", record.number, " and what follows" * view.follows)
 
 
-async def _serve(options: DaemonOptions, parts: Parts, keys: KeySet) -> None:
-    assert options.mountpoint is not None
-    assert options.view is not None
-    async with (
-        mounted(
-            parts.operations,
-            options.mountpoint,
-            source=options.source,
-            allow_other=options.allow_other,
-            read_only=True,
-            debug=options.debug,
-        ) as session,
-        trio.open_nursery() as nursery,
-    ):
-        parts.kernel.mounted = True
-        await nursery.start(unmount_on_signal, session)
-        if options.view.follows:
-            servers = Servers(parts.providers, options.settings)
-            following = Following(
-                parts,
-                servers.chain(keys, options.filesystem_id),
-                options.paths.index,
-                interval=options.settings.checkpoint.interval,
-            )
-            nursery.start_soon(following.run)
-        log.info("%s is mounted on %s", options.name, options.mountpoint)
-        options.ready()
-        await session.ended.wait()
-        parts.kernel.mounted = False
-        nursery.cancel_scope.cancel()
+async def _serve(options: DaemonOptions, parts: Parts, view: View, keys: KeySet) -> None:
+    following: Following | None = None
+    if view.follows:
+        servers = Servers(parts.providers, options.settings)
+        following = Following(
+            parts,
+            servers.chain(keys, options.filesystem_id),
+            options.paths.index,
+            interval=options.settings.checkpoint.interval,
+        )
+    beside = None if following is None else following.run
+    await serve_mount(options, parts, read_only=True, beside=beside)
     log.info("%s is unmounted", options.name)
