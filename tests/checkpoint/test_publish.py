@@ -15,7 +15,7 @@ from tests.checkpoint.chains import Reader, once_only, publisher_of, rows_of
 from tests.index.world import BLOCK, NOW_NS, make_file, set_size, stage, upload
 from tests.transfer.world import FILESYSTEM_ID, KEYS, ExpectLog, FakeServers, until
 from usenetfs.article.wire import OutgoingArticle
-from usenetfs.checkpoint import compose, publish
+from usenetfs.checkpoint import compose, document_sender, publish
 from usenetfs.checkpoint.publish import CheckpointBlockedError, Publisher
 from usenetfs.errors import (
     FencedError,
@@ -318,7 +318,7 @@ async def test_the_base_moves_and_snapshots_come_when_they_pay(
     autojump_clock: object,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(publish, "CUMULATIVE_LIMIT", 800)
+    monkeypatch.setattr(document_sender, "CUMULATIVE_LIMIT", 800)
     monkeypatch.setattr(compose, "SNAPSHOT_WORTH", 3000)
     await publisher.publish()
     for number in range(1, 30):

@@ -4,6 +4,6 @@ Formats, pure: ``changeset`` (SQLite's changeset encoding), ``documents`` (compr
 ``record`` (what a checkpoint says), ``digest``. ``docs/format.md`` has every byte.
 
 The writer's way: ``draft`` (what would be said; ``holdback`` says what waits) → ``compose`` →
-``publish``, over ``sending``. The reader's: ``search`` → ``chain`` → ``replay``, over ``articles``;
-``following`` for who is here already. ``key_records``: both ways.
+``publish``, over ``document_sender`` and ``sending``. The reader's: ``search`` → ``chain`` →
+``replay``, over ``articles``; ``following`` for who is here already. ``key_records``: both ways.
 """

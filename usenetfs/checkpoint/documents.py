@@ -11,7 +11,7 @@ Owns: frames, pieces, and the check of size and SHA-256 over the raw bytes. Both
 memory holds a frame and a piece, whatever the document's length. A reader may use what it gets only
 once the iterator has ended without error: what comes before the end is not yet known to be whole.
 
-Must not know: what is in a document (``changeset``), where pieces are posted (``publish``).
+Must not know: what is in a document (``changeset``), where pieces are posted (``document_sender``).
 """
 
 from __future__ import annotations

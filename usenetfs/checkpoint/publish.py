@@ -13,6 +13,8 @@ Invariants: whoever can read a checkpoint can read every file in it (``holdback`
 seen before the record is sent); what is posted at a number never differs between two tries; after
 another writer's record was found at our number, nothing is posted any more (*fenced*).
 
+How documents travel is in ``document_sender``.
+
 Everything here runs on the event loop but what takes long, which goes to threads: reading the cut,
 compressing, sealing, syncing.
 """
@@ -22,7 +24,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,33 +35,27 @@ from usenetfs.article.container import Kind, unpack
 from usenetfs.article.keys import KeySet
 from usenetfs.article.seal import new_salt
 from usenetfs.checkpoint.compose import (
-    CUMULATIVE_LIMIT,
     Document,
     container_of,
-    earlier_changes,
     next_state,
     wants_snapshot,
 )
-from usenetfs.checkpoint.documents import build_piece
-from usenetfs.checkpoint.draft import Draft, Spool, make_draft, merged
-from usenetfs.checkpoint.record import Copies, DocumentRef, Record, open_checkpoint
+from usenetfs.checkpoint.document_sender import DocumentSender, close_spool
+from usenetfs.checkpoint.draft import Draft, Spool, make_draft
+from usenetfs.checkpoint.record import DocumentRef, Record, open_checkpoint
 from usenetfs.checkpoint.sending import Sender, Taken
+from usenetfs.checkpoint.together import together
 from usenetfs.errors import FencedError, NetworkError, UsenetfsError
 from usenetfs.index.chain import NONE_YET, ChainState, Publication, Stage
 from usenetfs.index.cut import Cut
 from usenetfs.index.index import Index
 from usenetfs.index.schema import SCHEMA_VERSION
 from usenetfs.transfer.pulse import Pulse
-from usenetfs.types import ArticleId
 
 log = logging.getLogger("usenetfs.checkpoint")
 
 LOAD_BEARING_COPIES = 2
 """Further copies of what other checkpoints depend on."""
-
-SENDERS = 16
-"""Pieces on their way at once. Most of the time each waits for its STAT, so these take two or three
-connections; with four, a snapshot of a million files took two minutes at 30 ms."""
 
 TRIM_BATCH = 500
 """Rows of the changelog deleted in one transaction."""
@@ -108,11 +104,17 @@ class Publisher:
         self._sender = sender
         self._keys = keys
         self._settings = settings
+        self._documents = DocumentSender(
+            index,
+            sender,
+            hash_key=keys.hash_key,
+            spool=settings.spool,
+            piece_size=settings.piece_size,
+        )
         self._save = save
         self._report = report
         self._lock = trio.Lock()
         self._rest = 0.0
-        self.bytes_posted = 0
         self.active = False
         """Whether a checkpoint is being made or posted now."""
         self.fenced = trio.Event()
@@ -211,7 +213,7 @@ class Publisher:
             scope.cancel()
 
         with trio.CancelScope() as scope:
-            await _together((watch, run))
+            await together((watch, run))
 
     # --- the steps -------------------------------------------------------------------------------
 
@@ -236,7 +238,7 @@ class Publisher:
         started = trio.current_time()
         spool = None
         if wants_snapshot(state):
-            spool = Spool(self._settings.spool, self._settings.piece_size)
+            spool = self._documents.new_spool()
         try:
             cut = self._index.cut()
             draft = await trio.to_thread.run_sync(self._draft, cut, state, spool)
@@ -247,7 +249,7 @@ class Publisher:
             return await self._send(state, draft)
         finally:
             if spool is not None:
-                await _close(spool)
+                await close_spool(spool)
 
     def _draft(self, cut: Cut, state: ChainState, spool: Spool | None) -> Draft:
         with cut:
@@ -256,18 +258,22 @@ class Publisher:
     async def _send(self, state: ChainState, draft: Draft) -> bool:
         """Post the draft's documents, then its record. False: the number was passed over."""
         snapshot = None if draft.snapshot is None else Document.of(draft.snapshot)
-        changes, base = await trio.to_thread.run_sync(self._changeset, state, draft)
+        copies = self._settings.copies
+        changes, base = await trio.to_thread.run_sync(
+            self._documents.changeset, state, self._last, draft
+        )
         try:
             changeset = None if changes is None else Document.of(changes)
-            changeset_ref = await self._document(changeset, Kind.CHANGESET, load_bearing=False)
-            snapshot_ref = await self._document(snapshot, Kind.SNAPSHOT, load_bearing=True)
+            changeset_ref = await self._documents.send(changeset, Kind.CHANGESET, copies)
+            if snapshot is not None:
+                copies += LOAD_BEARING_COPIES
+            snapshot_ref = await self._documents.send(snapshot, Kind.SNAPSHOT, copies)
             record = self._record(state, draft, base, changeset_ref, snapshot_ref)
             after = next_state(state, draft, record, snapshot=snapshot, changeset=changeset)
             container = container_of(record, changeset, snapshot, self._keys.hash_key)
         finally:
             if changes is not None:
-                await _close(changes)
-        copies = self._settings.copies + (LOAD_BEARING_COPIES if snapshot is not None else 0)
+                await close_spool(changes)
         while self._index.chain.drop_held(state.number):  # of an attempt that came to nothing
             await trio.lowlevel.checkpoint()
         for part, data in enumerate(draft.held):
@@ -285,24 +291,6 @@ class Publisher:
         # What a power cut takes back must not have been sent: the same bytes, or none.
         await trio.to_thread.run_sync(self._index.sync)
         return await self._complete(publication)
-
-    def _changeset(self, state: ChainState, draft: Draft) -> tuple[Spool | None, int | None]:
-        """The changeset and its base. Blocks: for a thread."""
-        last = self._last
-        if last is None or last.number != state.number or not draft.published:
-            return None, None
-        earlier = earlier_changes(state, last)
-        if earlier is not None:
-            spool = self._compressed(merged([earlier], draft.published))
-            if spool.stored <= CUMULATIVE_LIMIT:
-                return spool, state.base
-            spool.close()
-        return self._compressed(draft.published), state.number
-
-    def _compressed(self, changes: bytes) -> Spool:
-        spool = Spool(self._settings.spool, self._settings.piece_size)
-        spool.fill([changes])
-        return spool
 
     @property
     def _last(self) -> Publication | None:
@@ -331,55 +319,6 @@ class Publisher:
             next_article=self._index.articles.next_number,
         )
 
-    # --- documents -------------------------------------------------------------------------------
-
-    async def _document(
-        self, document: Document | None, kind: Kind, *, load_bearing: bool
-    ) -> DocumentRef | None:
-        """Post what does not fit beside the record; returns when all of it is seen."""
-        if document is None:
-            return None
-        if document.inline:
-            return document.reference(())
-        copies = self._settings.copies + (LOAD_BEARING_COPIES if load_bearing else 0)
-        places = await self._numbers(document.spool.count, copies)
-        attempts: dict[ArticleId, int] = {}
-        waiting = iter(
-            [(number, article) for number, articles in enumerate(places) for article in articles]
-        )
-
-        async def send() -> None:
-            for number, article in waiting:
-                piece = await trio.to_thread.run_sync(document.spool.piece, number)
-                plaintext = build_piece(
-                    kind,
-                    number,
-                    piece,
-                    hash_key=self._keys.hash_key,
-                    randomness=os.urandom(4),
-                )
-                attempts[article] = await self._sender.send_piece(
-                    article, kind, plaintext, self._count
-                )
-
-        await _together([send] * SENDERS)  # a task a piece would all start in one turn of the loop
-        located: list[Copies] = [
-            tuple((article, attempts[article]) for article in articles) for articles in places
-        ]
-        return document.reference(located)
-
-    async def _numbers(self, pieces: int, copies: int) -> list[list[ArticleId]]:
-        """Article numbers that are ours alone: stored, and synced, before anything is sent."""
-        allocate = self._index.articles.allocate
-        places = [[allocate() for _ in range(copies)] for _ in range(pieces)]
-        with self._index.transaction():
-            self._index.articles.persist_numbering(places[-1][-1])
-        await trio.to_thread.run_sync(self._index.sync)
-        return places
-
-    def _count(self, octets: int) -> None:
-        self.bytes_posted += octets
-
     # --- the record ------------------------------------------------------------------------------
 
     async def _complete(self, publication: Publication) -> bool:
@@ -396,7 +335,7 @@ class Publisher:
                 return False
             self._index.chain.set_posted(publication.number)
         there: list[int] = []
-        await _together(
+        await together(
             partial(self._copy, publication, copy, there) for copy in range(len(publication.salts))
         )
         if not there:
@@ -481,31 +420,6 @@ class Publisher:
         log.error("%s: this mount is read-only from now on. %s", reason, error.hint)
         self._report(error)
         raise error
-
-
-async def _close(spool: Spool) -> None:
-    """Giving a large file back takes the disk tens of milliseconds."""
-    with trio.CancelScope(shield=True):
-        await trio.to_thread.run_sync(spool.close)
-
-
-async def _together(calls: Iterable[Callable[[], Awaitable[None]]]) -> None:
-    """All at once; the first typed error alone, if that is what ended them."""
-    try:
-        async with trio.open_nursery() as nursery:
-            for call in calls:
-                nursery.start_soon(call)
-    except BaseExceptionGroup as group:
-        typed, others = group.split(UsenetfsError)
-        if typed is None or others is not None:
-            raise
-        raise _first(typed) from group
-
-
-def _first(group: BaseException) -> BaseException:
-    while isinstance(group, BaseExceptionGroup):
-        group = group.exceptions[0]
-    return group
 
 
 def _moved(last: Publication) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Protocol
@@ -111,13 +110,10 @@ class Sender:
 
     # --- pieces of documents
 
-    async def send_piece(
-        self, article: ArticleId, kind: Kind, plaintext: bytes, on_posted: Callable[[int], None]
-    ) -> int:
+    async def send_piece(self, article: ArticleId, kind: Kind, plaintext: bytes) -> int:
         """Post a numbered article until it is seen; the attempt under which it is.
 
-        ``on_posted`` is told how many octets went out. It goes on for as long as the policy of
-        ``post`` says.
+        It goes on for as long as the policy of ``post`` says.
         """
         number = 0
         async for attempt in self._retries.retrying("post", may_retry=_is_typed):
@@ -132,7 +128,6 @@ class Sender:
                     numbered_message_id(self._keys.message_id_key, article, number - 1),
                 )
                 await self._post(outgoing)
-                on_posted(len(outgoing.wire))
                 await self._wait_until_seen(outgoing.message_id)
         return number - 1
 
