@@ -8,7 +8,7 @@ import pytest
 
 from usenetfs.config.loader import load
 from usenetfs.config.models import Settings
-from usenetfs.daemon.parts import make_retries
+from usenetfs.daemon.plain_values import make_retries
 from usenetfs.errors import ConfigurationError
 from usenetfs.net.retry import RetryPolicy, Strategy
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import trio
 
 from usenetfs.article.key_record import KeyRecordLocator
-from usenetfs.daemon.parts import newsgroup_choice
+from usenetfs.daemon.plain_values import newsgroup_choice
 from usenetfs.daemon.recovery import Servers
 
 

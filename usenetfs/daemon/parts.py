@@ -1,28 +1,30 @@
 """Everything that makes up a mounted filesystem, made in order and closed in reverse.
 
 Layers appear here as plain objects; nothing is looked up anywhere else, and constructors get plain
-values (the settings are taken apart here).
+values (``plain_values.py`` takes the settings apart).
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 import trio
 
 from usenetfs.article.keys import KeySet
-from usenetfs.article.newsgroups import GroupRule, NewsgroupChoice
 from usenetfs.checkpoint.publish import Publisher, PublishSettings
 from usenetfs.checkpoint.sending import Sender
-from usenetfs.config.models import RetrySection, Settings, UploadSection
 from usenetfs.config.servers import server_settings
+from usenetfs.daemon.plain_values import (
+    groups_of,
+    make_retries,
+    upload_limits,
+    upload_settings,
+)
 from usenetfs.daemon.recent_errors import RecentErrors
-from usenetfs.errors import ConfigurationError, UsenetfsError
+from usenetfs.errors import UsenetfsError
 from usenetfs.fs.files import Files
 from usenetfs.fs.kernel_cache import KernelCache
 from usenetfs.fs.live_inodes import LiveInodes
@@ -31,7 +33,7 @@ from usenetfs.fs.operations import Operations
 from usenetfs.fs.tree_store import TreeStore
 from usenetfs.index.index import Index
 from usenetfs.net.providers import ProviderSet
-from usenetfs.net.retry import RetryManager, RetryPolicy, Strategy
+from usenetfs.net.retry import RetryManager
 from usenetfs.options import DaemonOptions, FsyncLevel
 from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.pins import Pins
@@ -41,23 +43,17 @@ from usenetfs.transfer.content import BlockContent
 from usenetfs.transfer.describe import describer
 from usenetfs.transfer.fetcher import Fetcher, open_fetcher
 from usenetfs.transfer.freeing import Freer
-from usenetfs.transfer.limits import QuietHours, UploadLimits
-from usenetfs.transfer.post_check import CheckTimes
 from usenetfs.transfer.poster import Poster
 from usenetfs.transfer.prefetch import Prefetcher
 from usenetfs.transfer.rate_limit import LimitedPosts
-from usenetfs.transfer.sizing import first_workers
 from usenetfs.transfer.staged import StagedBlocks
-from usenetfs.transfer.upload import Uploader, UploadSettings
-from usenetfs.types import Codec, Durability, InodeId
+from usenetfs.transfer.upload import Uploader
+from usenetfs.types import Durability, InodeId
 
 log = logging.getLogger("usenetfs.daemon")
 
 READ_PATIENCE = 60.0
 """Seconds that a read goes on asking while no server can be reached."""
-
-MOST_POSTERS = 64
-"""Articles posted at once, whatever the servers allow: each takes memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,27 +144,8 @@ def _wire(
     staged = StagedBlocks(index, staging, block_size=block_size, settle=settings.staging.settle)
     content = BlockContent(index, staged, fetcher, block_size=block_size)
     freer = Freer(index, staged)
-    posts = LimitedPosts(providers, upload_limits(settings.upload))
-    poster = Poster(
-        posts,
-        keys=keys,
-        filesystem_id=options.filesystem_id,
-        groups=_groups(options),
-        new_attempt=index.new_attempt,
-        retries=retries,
-        describe=describer(index),
-        report=errors.report,
-    )
-    uploader = Uploader(
-        index,
-        staged,
-        content,
-        freer,
-        poster,
-        providers,
-        hash_key=keys.hash_key,
-        settings=_upload_settings(settings, providers, retries),
-        report=errors.report,
+    posts, uploader = _make_uploader(
+        options, keys, index, staged, content, freer, providers, retries, errors
     )
     inodes = LiveInodes(index, read_only=options.read_only)
     namespace = Namespace(index, inodes, staged)
@@ -186,19 +163,7 @@ def _wire(
     )
     content.on_small = prefetcher.small_file
     care = CacheCare(index, fetcher, cache, Pins(options.paths.pins))
-    publisher = Publisher(
-        index,
-        open_sender(options, keys, providers, retries),
-        keys=keys,
-        settings=PublishSettings(
-            interval=settings.checkpoint.interval,
-            copies=settings.checkpoint.copies,
-            piece_size=block_size,
-            spool=options.paths.data,
-        ),
-        save=files.save,
-        report=errors.report,
-    )
+    publisher = _make_publisher(options, keys, index, files, providers, retries, errors)
     operations = Operations(
         index,
         inodes,
@@ -244,7 +209,71 @@ def _wire(
     )
 
 
-def open_sender(
+def _make_uploader(
+    options: DaemonOptions,
+    keys: KeySet,
+    index: Index,
+    staged: StagedBlocks,
+    content: BlockContent,
+    freer: Freer,
+    providers: ProviderSet,
+    retries: RetryManager,
+    errors: RecentErrors,
+) -> tuple[LimitedPosts, Uploader]:
+    """The way from staging to the servers, and the gate in it."""
+    settings = options.settings
+    posts = LimitedPosts(providers, upload_limits(settings.upload))
+    poster = Poster(
+        posts,
+        keys=keys,
+        filesystem_id=options.filesystem_id,
+        groups=groups_of(options),
+        new_attempt=index.new_attempt,
+        retries=retries,
+        describe=describer(index),
+        report=errors.report,
+    )
+    uploader = Uploader(
+        index,
+        staged,
+        content,
+        freer,
+        poster,
+        providers,
+        hash_key=keys.hash_key,
+        settings=upload_settings(settings, providers, retries),
+        report=errors.report,
+    )
+    return posts, uploader
+
+
+def _make_publisher(
+    options: DaemonOptions,
+    keys: KeySet,
+    index: Index,
+    files: Files,
+    providers: ProviderSet,
+    retries: RetryManager,
+    errors: RecentErrors,
+) -> Publisher:
+    """The writer's side of the chain."""
+    settings = options.settings.checkpoint
+    return Publisher(
+        index,
+        _make_sender(options, keys, providers, retries),
+        keys=keys,
+        settings=PublishSettings(
+            interval=settings.interval,
+            copies=settings.copies,
+            piece_size=index.identity.block_size,
+            spool=options.paths.data,
+        ),
+        save=files.save,
+        report=errors.report,
+    )
+
+
+def _make_sender(
     options: DaemonOptions, keys: KeySet, providers: ProviderSet, retries: RetryManager
 ) -> Sender:
     """What posts the articles of the chain."""
@@ -252,97 +281,10 @@ def open_sender(
         providers,
         keys=keys,
         filesystem_id=options.filesystem_id,
-        groups=_groups(options),
+        groups=groups_of(options),
         retries=retries,
         first=options.settings.upload.check_delay,
         deadline=options.settings.upload.check_timeout,
-    )
-
-
-def _groups(options: DaemonOptions) -> NewsgroupChoice:
-    """Where to post; who only looks posts nothing, and needs no groups."""
-    if options.view is not None:
-        return NewsgroupChoice(["alt.binaries.test"])
-    return newsgroup_choice(options.settings)
-
-
-def newsgroup_choice(settings: Settings) -> NewsgroupChoice:
-    if not settings.posting.groups:
-        raise ConfigurationError(
-            "no newsgroup to post to is configured",
-            hint='add to the configuration: [posting] groups = ["alt.binaries.test"]',
-        )
-    rules = [
-        GroupRule(
-            groups=rule.groups,
-            patterns=() if rule.pattern is None else (rule.pattern,),
-            min_size=rule.min_size,
-            max_size=rule.max_size,
-        )
-        for rule in settings.posting.rules
-    ]
-    return NewsgroupChoice(settings.posting.groups, rules)
-
-
-def make_retries(settings: Settings) -> RetryManager:
-    """Policies by kind. Where nothing else is configured, data that is only here is posted for
-    ever, and a fetch ends by the patience of who reads."""
-    network = settings.network
-    policy = RetryPolicy(
-        strategy=Strategy(network.retry_strategy),
-        retries=network.retries,
-        first=network.retry_delay,
-        ceiling=network.retry_max_delay,
-        jitter=network.retry_jitter,
-    )
-    endless = replace(policy, retries=None)
-    return RetryManager(
-        policy,
-        kinds={
-            "connect": replace(_changed(policy, network.retry.connect), retries=None),
-            "fetch": _changed(endless, network.retry.fetch),
-            "post": _changed(endless, network.retry.post),
-            "stat": replace(_changed(policy, network.retry.stat), retries=None),
-        },
-    )
-
-
-def _changed(policy: RetryPolicy, section: RetrySection) -> RetryPolicy:
-    """The policy with what the section gives."""
-    return RetryPolicy(
-        strategy=policy.strategy if section.strategy is None else Strategy(section.strategy),
-        retries=policy.retries if section.retries is None else section.retries,
-        first=policy.first if section.delay is None else section.delay,
-        ceiling=policy.ceiling if section.max_delay is None else section.max_delay,
-        jitter=policy.jitter if section.jitter is None else section.jitter,
-    )
-
-
-def upload_limits(upload: UploadSection) -> UploadLimits:
-    """The settings as the gate of posts takes them."""
-    hours = None if upload.quiet_hours is None else QuietHours.parse(upload.quiet_hours)
-    return UploadLimits(upload.rate, hours, upload.quiet_rate)
-
-
-def _upload_settings(
-    settings: Settings, providers: ProviderSet, retries: RetryManager
-) -> UploadSettings:
-    upload = settings.upload
-    workers = upload.workers or first_workers(os.cpu_count() or 1)
-    most = min(providers.upload_connections, MOST_POSTERS)
-    return UploadSettings(
-        codec=Codec[upload.codec.upper()],
-        level=upload.level,
-        workers=workers,
-        posters=None if upload.connections is None else min(upload.connections, most),
-        most_posters=most,
-        staging_limit=settings.staging.max_size,
-        check=CheckTimes(
-            first=upload.check_delay,
-            deadline=upload.check_timeout,
-            verify=settings.staging.free_at == "verified",
-            again=partial(retries.wait_after, "stat"),
-        ),
     )
 
 

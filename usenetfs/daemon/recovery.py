@@ -25,7 +25,7 @@ from usenetfs.checkpoint.record import Record
 from usenetfs.checkpoint.replay import Report, rebuild
 from usenetfs.config.models import Settings
 from usenetfs.config.servers import server_settings
-from usenetfs.daemon.parts import make_retries
+from usenetfs.daemon.plain_values import make_retries
 from usenetfs.daemon.reasons import raise_the_reason
 from usenetfs.errors import DataUnavailableError, FilesystemNotFoundError
 from usenetfs.index.chain import ChainState

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from usenetfs.config.models import UploadSection
 from usenetfs.control.model import LimitsReport
-from usenetfs.daemon.parts import MOST_POSTERS, Parts, upload_limits
+from usenetfs.daemon.parts import Parts
+from usenetfs.daemon.plain_values import MOST_POSTERS, upload_limits
 from usenetfs.errors import ConfigurationError
 
 KEYS: Final = (
