@@ -74,7 +74,15 @@ def test_as_few_connections_as_are_nearly_as_fast_in_both_directions() -> None:
     assert enough_connections([Speed(1, None, 5.0), Speed(2, None, 5.1)]) == 1
     assert enough_connections([Speed(1, 5.0, 9.0), Speed(2, 10.0, 9.0)]) == 2
     assert enough_connections([Speed(1), Speed(2)]) is None
-    assert recommend(replace(REPORT, speeds=()), configured=20, wants_posting=True).connections == 8
+    nothing_measured = replace(REPORT, speeds=(Speed(8),))
+    assert recommend(nothing_measured, configured=20, wants_posting=True).connections == 8
+
+
+def test_without_speeds_nothing_is_said_of_connections() -> None:
+    one_session = replace(REPORT, speeds=(), connections=1)
+    advice = recommend(one_session, configured=20, wants_posting=True)
+    assert advice.connections == 20
+    assert not any("connections" in line for line in advice.warnings)
 
 
 def test_a_good_server() -> None:

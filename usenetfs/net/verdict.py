@@ -186,7 +186,7 @@ def recommend(report: Report, *, configured: int, wants_posting: bool) -> Recomm
     """What the findings mean for the configuration."""
     posting = report.posting
     usable = posting.allowed and posting.message_id is Fate.KEPT and posting.largest_payload > 0
-    best = enough_connections(report.speeds) or min(configured, report.connections)
+    best = enough_connections(report.speeds) or _had(report, configured)
     return Recommendation(
         connections=max(1, best),
         max_pipeline=max(1, min(report.pipelining, 32)),
@@ -195,6 +195,11 @@ def recommend(report: Report, *, configured: int, wants_posting: bool) -> Recomm
         block_size=_block_size(report),
         warnings=tuple(_warnings(report, configured, wants_posting)),
     )
+
+
+def _had(report: Report, configured: int) -> int:
+    """How many the server gave; where no more than one was asked for, what is configured stands."""
+    return min(configured, report.connections) if report.speeds else configured
 
 
 def enough_connections(speeds: Sequence[Speed]) -> int | None:
@@ -232,7 +237,7 @@ def _warnings(report: Report, configured: int, wants_posting: bool) -> list[str]
         said.append("the connection is not encrypted: password and traffic can be read on the way")
     elif report.tls.expires_in < EXPIRES_SOON:
         said.append(f"the certificate expires in {report.tls.expires_in:.0f} days")
-    if report.connections < configured:
+    if _had(report, configured) < configured:
         said.append(f"it let us have {report.connections} connections of {configured} configured")
     posting = report.posting
     if wants_posting and not posting.allowed:
