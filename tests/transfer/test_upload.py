@@ -43,6 +43,12 @@ async def drop_caches(world: World) -> None:
     await trio.to_thread.run_sync(world.cache.drop_all)
 
 
+async def comes_back(world: World, inode: InodeId, data: bytes | bytearray) -> None:
+    """From the servers alone."""
+    await drop_caches(world)
+    assert await world.read(inode, 0, len(data)) == data
+
+
 async def test_what_is_written_comes_back_from_the_servers(
     tmp_path: Path, servers: FakeServers, patient_clock: MockClock
 ) -> None:
@@ -52,8 +58,7 @@ async def test_what_is_written_comes_back_from_the_servers(
         world.write(inode, 0, data)
         await world.uploader.sync()
         assert world.staging.usage() == 0
-        await drop_caches(world)
-        assert await world.read(inode, 0, len(data)) == data
+        await comes_back(world, inode, data)
         assert await world.read(inode, BLOCK - 10, 20) == data[BLOCK - 10 : BLOCK + 10]
         assert world.index.check() == []
 
@@ -101,8 +106,7 @@ async def test_overwriting_part_of_an_uploaded_block(
         data[100:150] = b"x" * 50
         assert await world.read(inode, 0, len(data)) == data
         await world.uploader.sync()
-        await drop_caches(world)
-        assert await world.read(inode, 0, len(data)) == data
+        await comes_back(world, inode, data)
 
 
 async def test_a_block_written_while_it_is_sent_stays_dirty_and_is_sent_again(
@@ -208,8 +212,7 @@ async def test_a_rejected_article_goes_out_under_a_new_id(
         inode = world.new_file(BLOCK)
         world.write(inode, 0, data)
         await world.uploader.sync()
-        await drop_caches(world)
-        assert await world.read(inode, 0, BLOCK) == data
+        await comes_back(world, inode, data)
     assert len(set(seen)) == 2
 
 
@@ -235,8 +238,7 @@ async def test_a_duplicate_of_our_own_counts_as_posted(
         inode = world.new_file(BLOCK)
         world.write(inode, 0, data)
         await world.uploader.sync()
-        await drop_caches(world)
-        assert await world.read(inode, 0, BLOCK) == data
+        await comes_back(world, inode, data)
     assert len(servers.articles) == 1
 
 
@@ -261,8 +263,7 @@ async def test_somebody_elses_article_under_our_id_is_not_ours(
         inode = world.new_file(BLOCK)
         world.write(inode, 0, data)
         await world.uploader.sync()
-        await drop_caches(world)
-        assert await world.read(inode, 0, BLOCK) == data
+        await comes_back(world, inode, data)
 
 
 async def test_an_article_under_another_id_is_opened_before_it_counts_and_found_again(
@@ -276,12 +277,10 @@ async def test_an_article_under_another_id_is_opened_before_it_counts_and_found_
         await world.uploader.sync()
         assert servers.calls["fetch"] == servers.calls["post"] == 2, "a STAT proves nothing here"
         assert all(name.startswith("<r.") for name in servers.articles)
-        await drop_caches(world)
-        assert await world.read(inode, 0, len(data)) == data
+        await comes_back(world, inode, data)
         assert world.index.check() == []
     async with opened_world(tmp_path, servers) as world:
-        await drop_caches(world)
-        assert await world.read(inode, 0, len(data)) == data
+        await comes_back(world, inode, data)
 
 
 async def test_an_id_that_is_told_and_belongs_to_another_article_frees_nothing(
@@ -303,8 +302,7 @@ async def test_an_id_that_is_told_and_belongs_to_another_article_frees_nothing(
         assert world.staging.usage() > 0
         servers.rename = lambda message_id: message_id
         await world.uploader.sync()
-        await drop_caches(world)
-        assert await world.read(inode, 0, BLOCK) == data
+        await comes_back(world, inode, data)
 
 
 async def test_an_article_damaged_under_our_id_goes_out_under_another(
@@ -333,8 +331,7 @@ async def test_an_article_damaged_under_our_id_goes_out_under_another(
         world.write(inode, 0, data)
         with trio.fail_after(60):
             await world.uploader.sync()
-        await drop_caches(world)
-        assert await world.read(inode, 0, BLOCK) == data
+        await comes_back(world, inode, data)
     assert len(servers.articles) == 2
 
 
@@ -378,8 +375,7 @@ async def test_a_crash_before_posting_uploads_anew(
     servers.down = False
     async with opened_world(tmp_path, servers) as world, uploading(world):
         await world.uploader.sync()
-        await drop_caches(world)
-        assert await world.read(inode, 0, len(data)) == data
+        await comes_back(world, inode, data)
         assert world.index.check() == []
 
 
@@ -407,8 +403,7 @@ async def test_a_crash_after_posting_sends_nothing_twice(
     posts = len(servers.articles)
     async with opened_world(tmp_path, servers) as world, uploading(world):
         await world.uploader.sync()
-        await drop_caches(world)
-        assert await world.read(inode, 0, BLOCK) == data
+        await comes_back(world, inode, data)
     assert len(servers.articles) == posts == 1
 
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import trio
 
-from usenetfs.errors import ConnectError, ConnectionLostError, RemoteProtocolError
-from usenetfs.net.connection import Connection, Traits
+from usenetfs.errors import ConnectionLostError, RemoteProtocolError
+from usenetfs.net.connection import Traits
+from usenetfs.net.lone import log_in_alone
 from usenetfs.net.replies import quote
 from usenetfs.net.settings import ServerSettings
-from usenetfs.net.stream import NetworkDialer, Stream
+from usenetfs.net.stream import Stream
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -56,25 +57,9 @@ class PlainSession:
     @classmethod
     async def open(cls, settings: ServerSettings, *, patience: float) -> Self:
         """Log in as the client does; raises what that raises, ConnectError if it is slow."""
-        traits = Traits()
-        connection = Connection(
-            1,
-            settings,
-            traits,
-            dialer=NetworkDialer(),
-            on_reply=lambda *_: None,
-            on_replies=lambda: None,
-        )
+        connection, traits = await log_in_alone(settings)
         try:
-            with trio.fail_after(settings.timeouts.connect):
-                await connection.open()
             stream = connection.surrender()
-        except trio.TooSlowError:
-            raise ConnectError(
-                f"{settings.name} did not let us in within {settings.timeouts.connect:g} s",
-                hint="check host and port; network.connect_timeout says how long to wait",
-                server=settings.name,
-            ) from None
         finally:
             connection.close_now()
         return cls(stream, traits, server=settings.name, patience=patience)

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import trio
 
 from usenetfs.errors import ConnectError
-from usenetfs.net.connection import Connection, Traits
+from usenetfs.net.lone import log_in_alone
 from usenetfs.net.settings import ServerSettings
-from usenetfs.net.stream import NetworkDialer
 from usenetfs.nntp.grammar import Verb
 
 
@@ -31,20 +30,10 @@ class ServerProbe:
 
 async def probe_server(settings: ServerSettings, groups: Sequence[str]) -> ServerProbe:
     """Log in and look for ``groups``. Raises what logging in raises; ConnectError if it is slow."""
-    traits = Traits()
-    connection = Connection(
-        1,
-        settings,
-        traits,
-        dialer=NetworkDialer(),
-        on_reply=lambda *_: None,
-        on_replies=lambda: None,
-    )
     started = trio.current_time()
+    connection, traits = await log_in_alone(settings)
+    login = trio.current_time() - started
     try:
-        with trio.fail_after(settings.timeouts.connect):
-            await connection.open()
-        login = trio.current_time() - started
         missing = []
         for group in groups:
             with trio.fail_after(settings.timeouts.response):
@@ -54,7 +43,7 @@ async def probe_server(settings: ServerSettings, groups: Sequence[str]) -> Serve
     except trio.TooSlowError:
         raise ConnectError(
             f"{settings.name} did not answer in time",
-            hint="check host and port; network.connect_timeout says how long to wait",
+            hint="network.timeout says how long to wait",
             server=settings.name,
         ) from None
     finally:
