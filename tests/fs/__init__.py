@@ -1,0 +1,1 @@
+"""Tests of the filesystem without a kernel."""

@@ -327,7 +327,6 @@ def test_maintain_when_the_wal_has_grown(index: Index) -> None:
     for number in range(400):
         make_file(index, b"again %d" % number)
     assert index.wal_size() <= grown + (1 << 20)  # it started over
-    index.optimize()
 
 
 def test_closed_is_closed(path: Path) -> None:

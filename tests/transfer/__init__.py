@@ -1,0 +1,1 @@
+"""Tests of uploads, fetches and transfers of trees."""

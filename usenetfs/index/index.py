@@ -325,11 +325,6 @@ class Index(Transitions):
         self.wal_checkpoint_inline()
         return True
 
-    def optimize(self) -> None:
-        """Refresh the planner's statistics where they are stale. A few milliseconds."""
-        with self.transaction():
-            self._database.write("PRAGMA optimize")
-
     # --- checking
 
     def check(

@@ -3,16 +3,18 @@
 Owns no table; changes staging, articles, segments and the block map together, so that a crash
 between any two steps leaves a state that the next start can go on from:
 
-==================  ==========================================================================
-after               a crash leaves
-==================  ==========================================================================
-(nothing)           DIRTY rows: uploaded anew
-``record_article``  a PENDING article: perhaps sent. It is looked for (STAT, then opened), and
-                    either counted as seen or forgotten
-``mark_posted``     a POSTED article: looked for in the same way
-``mark_seen``       block rows that point to it; staging of these blocks may be freed, and what
-                    was not freed in time is swept at the next start
-==================  ==========================================================================
+=========================  ===================================================================
+after                      a crash leaves
+=========================  ===================================================================
+(nothing)                  DIRTY rows: uploaded anew
+``record_articles``        a PENDING article: perhaps sent. It is looked for (STAT, then opened),
+                           and either counted as seen or forgotten
+``mark_outcomes``, posted  a POSTED article: looked for in the same way
+``mark_outcomes``, seen    block rows that point to it; staging of these blocks may be freed, and
+                           what was not freed in time is swept at the next start
+=========================  ===================================================================
+
+``record_article``, ``mark_posted`` and the other forms for one article are the same steps.
 
 What an article carries is decided when it is recorded; who waits for it is ``article`` and ``slot``
 of each staged row. So a file deleted meanwhile just no longer waits, a block changed meanwhile

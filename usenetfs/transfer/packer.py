@@ -86,10 +86,6 @@ class Packer:
             self._open.remove(article)
         return [article.segments for article in leaving]
 
-    def next_due(self) -> float | None:
-        """When :meth:`due` will have something, in the caller's seconds."""
-        return min((article.opened_at + self._delay for article in self._open), default=None)
-
     def flush(self) -> list[list[PreparedSegment]]:
         """Everything leaves."""
         leaving = [article.segments for article in self._open]
