@@ -13,6 +13,17 @@ from usenetfs.nntp.grammar import Verb
 from usenetfs.nntp.server import CommandReceived, Event, ServerProtocol, ServerState
 
 MESSAGE_ID = "<one.two@example.net>"
+CHUNKS = (1, 2, 3, 5, 7, 64, 4096, 0)
+ARGUMENTS = {
+    Verb.AUTHINFO_USER: "me",
+    Verb.AUTHINFO_PASS: "hunter2",
+    Verb.GROUP: "alt.test",
+    Verb.IHAVE: MESSAGE_ID,
+    Verb.ARTICLE: MESSAGE_ID,
+    Verb.HEAD: MESSAGE_ID,
+    Verb.BODY: MESSAGE_ID,
+    Verb.STAT: MESSAGE_ID,
+}
 
 
 def random_bytes(size: int, seed: int = 1) -> bytes:
@@ -135,3 +146,8 @@ class Joined:
 
     def _to_client(self, octets: bytes) -> None:
         self.responses += feed_all(self.client, octets, self.step)
+
+
+def ask(client: ClientProtocol, verb: Verb, tag: object = None) -> bytes:
+    argument = ARGUMENTS.get(verb)
+    return client.request(verb, *([argument] if argument else []), tag=tag)
