@@ -14,7 +14,8 @@ from tests.transfer.world import (
     BLOCK,
     ExpectLog,
     FakeServers,
-    World,
+    comes_back,
+    drop_caches,
     opened_world,
     until,
     uploading,
@@ -36,17 +37,6 @@ from usenetfs.types import BlockNumber, InodeId, MessageId
 @pytest.fixture
 def servers() -> FakeServers:
     return FakeServers()
-
-
-async def drop_caches(world: World) -> None:
-    world.fetcher.drop_memory()
-    await trio.to_thread.run_sync(world.cache.drop_all)
-
-
-async def comes_back(world: World, inode: InodeId, data: bytes | bytearray) -> None:
-    """From the servers alone."""
-    await drop_caches(world)
-    assert await world.read(inode, 0, len(data)) == data
 
 
 async def test_what_is_written_comes_back_from_the_servers(

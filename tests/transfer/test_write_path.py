@@ -11,11 +11,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.transfer.test_upload import drop_caches
 from tests.transfer.world import (
     BLOCK,
     ExpectLog,
     FakeServers,
+    comes_back,
+    drop_caches,
     opened_world,
     until,
     uploading,
@@ -173,8 +174,7 @@ async def test_staging_may_wait_until_articles_were_opened(
         await world.uploader.sync()
         assert servers.calls["post"] == 2, "a STAT would have believed the first"
         assert world.index.durability_of(inode) is Durability.VERIFIED
-        await drop_caches(world)
-        assert await world.read(inode, 0, BLOCK) == data
+        await comes_back(world, inode, data)
 
 
 async def test_a_failed_commit_of_what_was_posted_is_tried_again(
@@ -223,8 +223,7 @@ async def test_a_crash_before_the_240_is_written_down_sends_nothing_twice(
     monkeypatch.undo()
     async with opened_world(tmp_path, servers) as world, uploading(world):
         await world.uploader.sync()
-        await drop_caches(world)
-        assert await world.read(inode, 0, len(data)) == data
+        await comes_back(world, inode, data)
         assert world.index.durability_of(inode) is Durability.VERIFIED, "each was opened"
     assert servers.calls["post"] == 3
 
@@ -241,8 +240,7 @@ async def test_a_crash_after_the_240_sends_nothing_twice(
         assert [a.state for a in world.index.in_flight()] == [ArticleState.POSTED] * 3
     async with opened_world(tmp_path, servers) as world, uploading(world):
         await world.uploader.sync()
-        await drop_caches(world)
-        assert await world.read(inode, 0, len(data)) == data
+        await comes_back(world, inode, data)
     assert servers.calls["post"] == 3
 
 

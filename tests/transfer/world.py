@@ -265,3 +265,14 @@ async def uploading(world: World) -> AsyncIterator[None]:
         nursery.start_soon(world.uploader.run)
         yield
         nursery.cancel_scope.cancel()
+
+
+async def drop_caches(world: World) -> None:
+    world.fetcher.drop_memory()
+    await trio.to_thread.run_sync(world.cache.drop_all)
+
+
+async def comes_back(world: World, inode: InodeId, data: bytes | bytearray) -> None:
+    """From the servers alone."""
+    await drop_caches(world)
+    assert await world.read(inode, 0, len(data)) == data

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=Message)
 
-logger = logging.getLogger("usenetfs.control")
+log = logging.getLogger("usenetfs.control")
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _MAX_BODY: Final = 4 << 20
@@ -223,7 +223,7 @@ async def serve_control(
                 )
             )
             task_status.started()
-            logger.debug("control API at %s", control_socket)
+            log.debug("control API at %s", control_socket)
 
 
 @contextlib.contextmanager
@@ -265,7 +265,7 @@ def _guarded(handler: Handler) -> Handler:
         except UsenetfsError as error:
             return _error(error)
         except Exception:
-            logger.exception("the control API failed at %s", request.url.path)
+            log.exception("the control API failed at %s", request.url.path)
             report = ErrorReport("internal", "the daemon failed at this; its log says more")
             return JSONResponse({"error": report.to_json()}, status_code=500)
 

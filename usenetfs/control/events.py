@@ -22,7 +22,7 @@ from usenetfs.errors import UsenetfsError
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-logger = logging.getLogger("usenetfs.control")
+log = logging.getLogger("usenetfs.control")
 
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
@@ -101,7 +101,7 @@ class EventStream:
             report = ErrorReport(error.error_code, error.message, error.hint, error.recoverable)
             self._queue.put({"event": "error", **report.to_json()})
         except Exception:
-            logger.exception("the control API failed in the middle of an answer")
+            log.exception("the control API failed in the middle of an answer")
             report = ErrorReport("internal", "the daemon failed at this; its log says more")
             self._queue.put({"event": "error", **report.to_json()})
         finally:

@@ -30,7 +30,7 @@ from typing import Final, Self
 
 from usenetfs.errors import DiskFullError, LocalStorageError
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger("usenetfs.nntpd")
 
 Piece = bytes | bytearray | memoryview
 
@@ -222,9 +222,9 @@ class Spool:
         """Octets after the last whole record: cut off where it was being written, else damage."""
         if last:
             os.ftruncate(self._descriptors[number], self._end)
-            logger.info("spool segment %d: a torn end of %d octets was cut off", number, rest)
+            log.info("spool segment %d: a torn end of %d octets was cut off", number, rest)
         else:
-            logger.warning("spool segment %d: %d octets are damaged and not served", number, rest)
+            log.warning("spool segment %d: %d octets are damaged and not served", number, rest)
 
     def _scan(self, number: int, size: int, *, check_all: bool) -> int:
         """File every record of a segment; return where the last whole one ends.
