@@ -111,7 +111,7 @@ def status(
 
 
 def sync(ctx: typer.Context, name: AnyName = None, json: Json = False) -> None:
-    """Return when everything written so far is safe on the servers."""
+    """Return when everything written so far is on the servers, and in a checkpoint."""
     from usenetfs.cli.commands.sync import run
 
     run(ctx.obj, name, as_json=json)

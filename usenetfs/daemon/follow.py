@@ -63,7 +63,7 @@ class Following:
         self._digest = RowDigest(reader.digest_key)
         self._released: set[InodeId] = set()
         self._any_released = trio.Event()
-        self._held = HeldOpen(parts.index, parts.operations.inodes, parts.content, self._release)
+        self._held = HeldOpen(parts.index, parts.inodes, parts.content, self._release)
         self._state = ChainState(bytes(8))
         self._last = b""
 
@@ -179,7 +179,7 @@ class Following:
         finally:
             self._announce(touched)
             self._held.settled()
-        known = self._parts.operations.inodes.known
+        known = self._parts.inodes.known
         stale = [i for i in touched.content if i not in self._held and known(i)]
         await trio.to_thread.run_sync(self._parts.kernel.content_changed, stale)
 
@@ -196,7 +196,7 @@ class Following:
         """Forget what is remembered, here and in the kernel."""
         parts = self._parts
         changed = [i for i in touched.inodes | touched.content if i not in self._held]
-        parts.operations.inodes.reread(changed)
+        parts.inodes.reread(changed)
         parts.operations.reread_capabilities()
         for inode in changed:
             parts.content.forget(inode)

@@ -69,6 +69,7 @@ class Parts:
     fetcher: Fetcher
     uploader: Uploader
     publisher: Publisher
+    inodes: LiveInodes
     files: Files
     operations: Operations
     posts: LimitedPosts
@@ -199,6 +200,7 @@ def _wire(
         fetcher=fetcher,
         uploader=uploader,
         publisher=publisher,
+        inodes=inodes,
         files=files,
         operations=operations,
         posts=posts,

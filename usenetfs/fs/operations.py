@@ -80,7 +80,7 @@ class Operations(pyfuse3.Operations):
         self.may_change: Callable[[], bool] = lambda: True
         """Asked before each change: False once another writer goes on with the filesystem."""
         self._index = index
-        self._inodes = self.inodes = inodes
+        self._inodes = inodes
         self._namespace = namespace
         self._files = files
         self._staged = staged
