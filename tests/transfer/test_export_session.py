@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from usenetfs.errors import FilesystemBusyError
@@ -31,6 +31,7 @@ STEPS = st.lists(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, cut=st.integers(0, 200))
+@example(steps=[("begin", "one", 0), ("begin", "one", 0), ("done", "one", 0)], cut=0)
 def test_what_was_noted_comes_back(
     tmp_path: Path, steps: list[tuple[str, str, int]], cut: int
 ) -> None:

@@ -179,6 +179,7 @@ class ExportSession:
             return
         lines = content.split(b"\n")[:-1]  # the last one has no end, or is empty
         numbers: dict[int, FileRecord] = {}
+        newest: dict[str, int] = {}
         with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
             header = json.loads(lines[0])
             if (header["version"], header["source"], header["target"]) != (
@@ -188,7 +189,7 @@ class ExportSession:
             ):
                 return
             for line in lines[1:]:
-                _take(json.loads(line), numbers)
+                _take(json.loads(line), numbers, newest)
         self._files = {record.path: record for record in numbers.values()}
         self._last = max(numbers, default=0)
 
@@ -228,12 +229,18 @@ def _start_line(record: FileRecord) -> dict[str, Any]:
     }
 
 
-def _take(line: dict[str, Any], files: dict[int, FileRecord]) -> None:
-    """One line of a session file; ValueError, KeyError or TypeError where it is none."""
+def _take(line: dict[str, Any], files: dict[int, FileRecord], newest: dict[str, int]) -> None:
+    """One line of a session file; ValueError, KeyError or TypeError where it is none.
+
+    ``newest``: the number under which a path was begun last. Whoever is begun anew ends what was
+    noted of it before, or that would come back once the newer one is done.
+    """
     if "file" in line:
         record = FileRecord(
             line["file"], InodeId(line["inode"]), line["size"], line["mtime_ns"], line["path"]
         )
+        files.pop(newest.get(record.path, 0), None)
+        newest[record.path] = record.number
         files[record.number] = record
     elif "have" in line:
         number, low, high = line["have"]
