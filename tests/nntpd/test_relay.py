@@ -9,10 +9,17 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from usenetfs.nntpd.relay import Relay, RelaySettings
 
 SERVE = partial(trio.serve_tcp, host="127.0.0.1")
+
+
+@pytest.fixture
+def patient_clock() -> MockClock:
+    """Virtual time that waits for the kernel: octets between two sockets take a moment."""
+    return MockClock(autojump_threshold=0.05)
 
 
 async def _echo(stream: trio.SocketStream) -> None:
@@ -50,7 +57,7 @@ async def _exchange(stream: trio.SocketStream, data: bytes) -> bytes:
     return bytes(received)
 
 
-async def test_passes_everything_and_the_end(autojump_clock: object) -> None:
+async def test_passes_everything_and_the_end(patient_clock: MockClock) -> None:
     async with _relay() as relay:
         stream = await trio.open_tcp_stream("127.0.0.1", relay.port)
         data = bytes(range(256)) * 20_000
@@ -58,7 +65,7 @@ async def test_passes_everything_and_the_end(autojump_clock: object) -> None:
         assert "connections=" in repr(relay)
 
 
-async def test_round_trip_delays_each_octet_once(autojump_clock: object) -> None:
+async def test_round_trip_delays_each_octet_once(patient_clock: MockClock) -> None:
     async with _relay(round_trip=10.0) as relay:
         stream = await trio.open_tcp_stream("127.0.0.1", relay.port)
         began = trio.current_time()
@@ -72,7 +79,7 @@ async def test_round_trip_delays_each_octet_once(autojump_clock: object) -> None
         assert trio.current_time() - began == pytest.approx(10, abs=2), "delay limits no throughput"
 
 
-async def test_rate_is_shared_by_all_connections(autojump_clock: object) -> None:
+async def test_rate_is_shared_by_all_connections(patient_clock: MockClock) -> None:
     async with _relay(rate=100_000.0) as relay:
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
@@ -82,7 +89,7 @@ async def test_rate_is_shared_by_all_connections(autojump_clock: object) -> None
         assert trio.current_time() - began == pytest.approx(20, rel=0.25)
 
 
-async def test_window_bounds_what_is_held(autojump_clock: object) -> None:
+async def test_window_bounds_what_is_held(patient_clock: MockClock) -> None:
     async with _relay(round_trip=10.0, window=300_000) as relay:
         stream = await trio.open_tcp_stream("127.0.0.1", relay.port)
         data = bytes(5_000_000)
