@@ -28,11 +28,16 @@ BODY     every 9   drop-body     after=2000
 BODY     every 14  reply         code=400 text=Closing
 """
 
-SETTINGS = (
-    *("--set", "upload.check_timeout=5"),
-    *("--set", "network.timeout=5"),
-    *("--set", "network.retry_delay=0.2"),
-    *("--set", "network.retry_max_delay=1"),
+SETTINGS = {
+    "USENETFS_UPLOAD__CHECK_TIMEOUT": "5",
+    "USENETFS_NETWORK__TIMEOUT": "5",
+    "USENETFS_NETWORK__RETRY_DELAY": "0.2",
+    "USENETFS_NETWORK__RETRY_MAX_DELAY": "1",
+}
+OPTIONS = tuple(
+    word
+    for name, value in SETTINGS.items()
+    for word in ("--set", f"{name[9:].lower().replace('__', '.')}={value}")
 )
 
 
@@ -48,14 +53,14 @@ def test_a_tree_comes_back_from_a_server_that_misbehaves(folder: Path) -> None:
         ServerProcess(folder / "server", f"--faults={plan}") as server,
         World(folder, server.endpoint) as world,
     ):
-        world.run("init", NAME)
-        mount = world.mount(NAME, *SETTINGS)
+        world.run("init", NAME, environment=SETTINGS, timeout=120)
+        mount = world.mount(NAME, *OPTIONS)
         subprocess.run(["cp", "-a", f"{tree}/.", f"{mount.path}/"], check=True, timeout=60)
         mount.sync(timeout=120)
         world.drop_cache()
         assert differences(tree, mount.path) == []
         mount.stop()
         world.drop_cache()
-        mount.start(*SETTINGS)
+        mount.start(*OPTIONS)
         assert differences(tree, mount.path) == []
         mount.stop()
