@@ -181,6 +181,7 @@ def chain_world(world: World) -> World:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_what_a_killed_daemon_published_can_be_read(chain_world: World) -> None:
     _rounds(chain_world, SHORT_ROUNDS, 1)
 

@@ -196,7 +196,7 @@ class Model:
     # --- what must change nothing
 
     def disturb(self, what: int) -> None:
-        """Rarely, because each takes a second or more."""
+        """One in three does something: each takes a second or more."""
         mount = self.mount
         if what == 0:
             mount.stop()
@@ -254,7 +254,7 @@ CALLS: Sequence[tuple[str, dict[str, st.SearchStrategy[Any]]]] = (
         },
     ),
     ("read", {"which": PICK}),
-    ("disturb", {"what": st.integers(0, 19)}),
+    ("disturb", {"what": st.integers(0, 8)}),
 )
 NEED_A_FILE = {"link", "write", "truncate", "change_mode", "set_attribute", "read"}
 STEPS = st.one_of([st.tuples(st.just(name), st.fixed_dictionaries(drawn)) for name, drawn in CALLS])
@@ -282,7 +282,7 @@ def _run(world: World, examples: int) -> None:
         disturbances += model.disturbances
 
     check()
-    assert disturbances >= examples // 10, "hardly anything was disturbed"
+    assert disturbances, "nothing was disturbed"
     mount.stop()
     assert world.run("fsck", NAME).returncode == 0
 
