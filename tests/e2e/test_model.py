@@ -282,7 +282,7 @@ def _run(world: World, examples: int) -> None:
         disturbances += model.disturbances
 
     check()
-    assert disturbances, "nothing was disturbed"
+    assert disturbances >= examples // 10, "hardly anything was disturbed"
     mount.stop()
     assert world.run("fsck", NAME).returncode == 0
 
