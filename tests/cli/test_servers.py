@@ -110,3 +110,26 @@ def test_a_wrong_passphrase_for_the_vault(user: User, vault: Path, password_file
     assert not user.config_file.exists()
     user.variables["USENETFS_VAULT_PASSPHRASE"] = PASSPHRASE
     assert user.run(*command, "--password-file", password_file).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "before", ["", "# mine", "[posting]\n#groups = []\n", "[posting]\n[log]\n"]
+)
+def test_newsgroups_with_the_server(user: User, before: str) -> None:
+    user.configure(before)
+    add = ("server", "add", "main", "--host", "h", "--group", "alt.binaries.test")
+    done = user.run(*add, "--group", "alt.test")
+    assert done.exit_code == 0, done.stderr
+    settings = load(config_file=user.config_file, environment={}).settings
+    assert settings.posting.groups == ("alt.binaries.test", "alt.test")
+    assert [server.name for server in settings.servers] == ["main"]
+    assert user.config_file.read_text().startswith(before.partition("\n")[0])
+
+
+def test_other_newsgroups_are_not_replaced(user: User) -> None:
+    user.configure('[posting]\ngroups = ["alt.test"]\n')
+    done = user.run("server", "add", "main", "--host", "h", "--group", "alt.binaries.test")
+    assert done.exit_code == 2
+    assert "configured already: alt.test" in done.stderr
+    assert "config.toml:2" in done.stderr
+    assert "servers" not in user.config_file.read_text()

@@ -17,7 +17,10 @@ def config_show(
     origin: Annotated[bool, typer.Option("--origin", help="Say where each comes from.")] = False,
     json: Json = False,
 ) -> None:
-    """Show every setting in force."""
+    """Show every setting in force.
+
+    Example: usenetfs config show --origin
+    """
     from usenetfs.cli.commands.config import show
 
     show(ctx.obj, origin=origin, as_json=json)
@@ -45,8 +48,30 @@ def config_set(
 
 
 @config_app.command("path")
-def config_path(ctx: typer.Context) -> None:
-    """Show which configuration files are read, strongest first."""
+def config_path(ctx: typer.Context, json: Json = False) -> None:
+    """Show which configuration files are read, strongest first.
+
+    Example: usenetfs config path
+    """
     from usenetfs.cli.commands.config import path
 
-    path(ctx.obj)
+    path(ctx.obj, as_json=json)
+
+
+@config_app.command("init")
+def config_init(
+    ctx: typer.Context,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file that is there; a copy is kept.")
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--stdout", help="Print it instead of writing a file.")
+    ] = False,
+) -> None:
+    """Write a configuration file that explains every setting.
+
+    Example: usenetfs config init
+    """
+    from usenetfs.cli.commands.config import init
+
+    init(ctx.obj, force=force, show=show)

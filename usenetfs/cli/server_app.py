@@ -44,12 +44,20 @@ def server_add(  # noqa: PLR0913, PLR0917  one for each key of a server
         str | None,
         typer.Option(help="Servers of one group share their articles."),
     ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="A newsgroup to post to, where none is configured; repeatable."
+        ),
+    ] = None,
     password_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Read the password from here instead of asking."),
     ] = None,
 ) -> None:
     """Add a server; asks for its password, which is stored encrypted.
+
+    The password is never an argument: it is asked for without echo, or read from a file.
 
     Example: usenetfs server add main --host news.example.net --username me --connections 20
     """
@@ -68,7 +76,7 @@ def server_add(  # noqa: PLR0913, PLR0917  one for each key of a server
         "storage_group": storage_group,
     }
     given = {key: value for key, value in given.items() if value is not None}
-    add(ctx.obj, name, given, password_file=password_file)
+    add(ctx.obj, name, given, password_file=password_file, groups=tuple(group or ()))
 
 
 @server_app.command("list")

@@ -156,6 +156,7 @@ class ServerSection(Section):
     pin: Annotated[str, BeforeValidator(_pin)] | None = None
     """SHA-256 of the only certificate accepted."""
     username: Annotated[str, Field(min_length=1)] | None = None
+    """The account; its password is asked for by ``usenetfs server add``."""
     connections: Annotated[int, Field(ge=1, le=200)] = 8
     """At most this many at once; what the account allows."""
     priority: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -189,10 +190,13 @@ class RuleSection(Section):
     """One ``[[posting.rules]]`` entry: newsgroups for some files. Tells the world what they are."""
 
     groups: Annotated[tuple[Newsgroup, ...], BeforeValidator(_comma_list), Field(min_length=1)]
+    """Where files that fit are posted."""
     pattern: Annotated[str, Field(min_length=1)] | None = None
     """Shell pattern on the file's name, such as ``*.flac``."""
     min_size: Size | None = None
+    """Of the file; only those at least as large fit."""
     max_size: Size | None = None
+    """Of the file; only those at most as large fit."""
 
     @model_validator(mode="after")
     def _says_something(self) -> RuleSection:
@@ -253,6 +257,7 @@ class UploadSection(Section):
     """``[upload]``: from staging to articles."""
 
     codec: Annotated[Literal["zstd", "lzma", "zlib", "none"], BeforeValidator(_lower)] = "zstd"
+    """``zstd``, ``lzma``, ``zlib`` or ``none``; what does not shrink is stored as it is."""
     level: Annotated[int, Field(ge=-7, le=22)] | None = None
     """Compression level; each codec has its own default and limits."""
     connections: Annotated[int, Field(ge=1, le=200)] | None = None
@@ -292,7 +297,9 @@ class RetrySection(Section):
     """``[network.retry.KIND]``: what differs for one kind of operation from ``[network]``."""
 
     retries: RetryCount | None = None
+    """How often it is tried again."""
     strategy: RetryStrategy | None = None
+    """``exponential``, ``linear``, ``fibonacci`` or ``fixed``."""
     delay: Timeout | None = None
     """The first wait."""
     max_delay: Timeout | None = None
@@ -327,6 +334,7 @@ class NetworkSection(Section):
     retries: RetryCount = 5
     """How often an operation is tried again; posting goes on for as long as it takes."""
     retry_strategy: RetryStrategy = "exponential"
+    """How the waits grow: ``exponential``, ``linear``, ``fibonacci`` or ``fixed``."""
     retry_delay: Timeout = 1.0
     """The first wait."""
     retry_max_delay: Timeout = 60.0
@@ -340,16 +348,23 @@ class LogSection(Section):
     """``[log]``: what is written down."""
 
     format: Annotated[Literal["text", "json"], BeforeValidator(_lower)] = "text"
+    """``text`` or ``json``."""
     upload: Annotated[Level, BeforeValidator(_lower)] = "info"
+    """Level of upload.log: ``debug``, ``info``, ``warning``, ``error`` or ``critical``."""
     download: Annotated[Level, BeforeValidator(_lower)] = "info"
+    """Level of download.log."""
     security: Annotated[Level, BeforeValidator(_lower)] = "warning"
+    """Level of security.log."""
     database: Annotated[Level, BeforeValidator(_lower)] = "error"
+    """Level of database.log."""
     performance: Annotated[Level, BeforeValidator(_lower)] = "debug"
+    """Level of performance.log."""
     max_size: Annotated[
         int, BeforeValidator(_size(64 * 1024)), PlainSerializer(format_size, when_used="json")
     ] = 10_000_000
     """Of one file before it is rotated."""
     backups: Annotated[int, Field(ge=1, le=100)] = 5
+    """How many old files are kept."""
 
 
 class Settings(BaseSettings):

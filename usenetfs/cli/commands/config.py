@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from usenetfs.cli.context import Common
 from usenetfs.cli.output import note, say, say_json
 from usenetfs.config.sources import SYSTEM_CONFIG_FILE, KeyPath, user_config_file
-from usenetfs.errors import UsageError
+from usenetfs.errors import FilesystemExistsError, UsageError
 
 
 def show(common: Common, *, origin: bool, as_json: bool) -> None:
@@ -50,11 +51,38 @@ def set_value(common: Common, key: str, value: str, name: str | None, *, runtime
     note(f"{paths.name}: {limits_text(limits) or 'nothing is limited'}, until it is unmounted.")
 
 
-def path(common: Common) -> None:
+def path(common: Common, *, as_json: bool) -> None:
     """The files that are read, strongest first, and whether they are there."""
-    system = os.environ.get("USENETFS_SYSTEM_CONFIG") or str(SYSTEM_CONFIG_FILE)
-    for file in (str(common.config_file or user_config_file(os.environ)), system):
-        say(f"{file}{'' if os.path.exists(file) else '  (not there)'}")  # noqa: PTH110
+    system = Path(os.environ.get("USENETFS_SYSTEM_CONFIG") or SYSTEM_CONFIG_FILE)
+    files = [common.config_file or user_config_file(os.environ), system]
+    if as_json:
+        say_json([{"path": str(file), "exists": file.exists()} for file in files])
+        return
+    for file in files:
+        say(f"{file}{'' if file.exists() else '  (not there)'}")
+
+
+def init(common: Common, *, force: bool, show: bool) -> None:
+    """Write the commented file; one that is there is never lost."""
+    from usenetfs.config.template import commented_file
+    from usenetfs.config.vault import replace_file
+
+    if show:
+        say(commented_file().rstrip("\n"))
+        return
+    file = common.config_file or user_config_file(os.environ)
+    if file.exists():
+        if not force:
+            raise FilesystemExistsError(
+                f"there is a configuration file already: {file}",
+                hint="edit it; --stdout prints a new one, --force replaces it and keeps a copy",
+            )
+        copy = file.with_name(f"{file.name}.old")
+        replace_file(copy, file.read_bytes())
+        note(f"The old one is kept as {copy}.")
+    replace_file(file, commented_file().encode())
+    note(f"Written: {file}")
+    note("Next: usenetfs server add NAME --host HOST --username ME --group NEWSGROUP")
 
 
 def _dotted(path: KeyPath) -> str:

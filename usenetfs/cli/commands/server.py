@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,18 @@ from usenetfs.config.vault import Vault, replace_file
 from usenetfs.errors import ConfigurationError, UsageError
 
 
-def add(common: Common, name: str, given: dict[str, Any], *, password_file: Path | None) -> None:
-    """Add the server ``name`` with the keys ``given``; of a known one, only store the password."""
+def add(
+    common: Common,
+    name: str,
+    given: dict[str, Any],
+    *,
+    password_file: Path | None,
+    groups: Sequence[str] = (),
+) -> None:
+    """Add the server ``name`` with the keys ``given``; of a known one, only store the password.
+
+    ``groups`` become the newsgroups to post to, where none is configured yet.
+    """
     known = _find(common, name)
     if known is None and "host" not in given:
         raise UsageError(
@@ -41,15 +52,23 @@ def add(common: Common, name: str, given: dict[str, Any], *, password_file: Path
             f'server "{name}" has no user name, so it takes no password',
             hint="give --username NAME",
         )
-    text = _read(_config_file(common))
+    before = text = _read(_config_file(common))
+    if groups:
+        text = _with_groups(common, text, groups)
     if known is None:
         text += _entry({"name": name, **given}, text)
+    if text != before:
         _check(common, text)
     if username is not None:
         _store_password(common, name, username, password_file)
-    if known is None:
+    if text != before:
         replace_file(_config_file(common), text.encode())
+    if known is None:
         note(f"Server {name} added to {_config_file(common)}.")
+        if not groups and not common.settings.posting.groups:
+            note('Still to say: newsgroups to post to, [posting] groups = ["…"] in that file.')
+        else:
+            note("Next: usenetfs init NAME, which also checks the server")
 
 
 def list_servers(common: Common, *, as_json: bool) -> None:
@@ -140,6 +159,25 @@ def _entry(keys: dict[str, Any], before: str) -> str:
     gap = "" if not before or before.endswith("\n\n") else "\n" if before.endswith("\n") else "\n\n"
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()]
     return "\n".join([f"{gap}[[servers]]", *lines, ""])
+
+
+def _with_groups(common: Common, text: str, groups: Sequence[str]) -> str:
+    """``text`` with ``groups`` as the newsgroups to post to; UsageError when there are others."""
+    configured = common.settings.posting.groups
+    if configured == tuple(groups):
+        return text
+    if configured:
+        raise UsageError(
+            f"newsgroups to post to are configured already: {', '.join(configured)}",
+            hint=f"leave --group out, or edit {common.loaded.origin(('posting', 'groups'))}",
+        )
+    line = f"groups = {json.dumps(list(groups), ensure_ascii=False)}\n"
+    header = locate_keys(text).get(("posting",))
+    if header is None:
+        gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
+        return f"{text}{gap}[posting]\n{line}"
+    lines = text.splitlines(keepends=True)
+    return "".join([*lines[:header], line, *lines[header:]])
 
 
 def _lines_of(text: str, name: str) -> tuple[int, int] | None:
