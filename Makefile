@@ -21,7 +21,7 @@ run: ready         ## show it working: server, filesystem, mount, real files in,
 test: ready        ## the whole suite, a real INN and real mounts included (under 15 minutes)
 	@$(PYTHON) -m scripts.run_tests $(ARGS)
 
-check: lint        ## what CI runs: format, lint, types, layers, tests with coverage
+check: lint        ## format, lint, types, layers, and the suite with coverage, held against its floor
 	@$(PYTHON) -m scripts.run_tests --coverage $(ARGS)
 
 lint: ready        ## format, lint, types, layers, dependencies, docs: everything but the tests

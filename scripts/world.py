@@ -48,6 +48,10 @@ settle = "{settle}"
 
 [cache]
 min_free = "0 B"
+
+[keys]
+memory = "19 MiB"
+iterations = 2
 """
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.cli.conftest import PASSPHRASE, User
 from usenetfs import lock
-from usenetfs.article.key_file import unlock
-from usenetfs.article.passphrase import MINIMUM_COST
+from usenetfs.article.key_file import read_info, unlock
+from usenetfs.article.passphrase import MINIMUM_COST, Argon2Cost
 from usenetfs.article.recovery_key import parse_recovery_key
 from usenetfs.cli.offline import open_index
 from usenetfs.cli.passphrase import Passphrases
@@ -33,6 +33,22 @@ def test_init(user: User) -> None:
     again = user.run("init", "photos", "--offline")
     assert again.exit_code == 7
     assert "there is a filesystem" in again.stderr
+
+
+def test_what_a_guess_costs_is_configured(user: User) -> None:
+    user.configure('[keys]\nmemory = "19 MiB"\niterations = 2\n')
+    assert user.run("init", "photos", "--offline").exit_code == 0
+    key_file = user.directories.filesystem("photos").key_file
+    assert read_info(key_file.read_bytes()).cost == Argon2Cost(19 << 10, 2, 4)
+    user.variables["USENETFS_KEYS__ITERATIONS"] = "3"
+    new = user.home / "new"
+    new.write_text("another long passphrase\n")
+    new.chmod(0o600)
+    changed = user.run(
+        "key", "change-passphrase", "photos", "--offline", "--new-passphrase-file", new
+    )
+    assert changed.exit_code == 0, changed.stderr
+    assert read_info(key_file.read_bytes()).cost == Argon2Cost(19 << 10, 3, 4)
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,10 @@ WRONG = {
         '[staging]\nmax_size = "1 MiB"\n',
         "2: staging.max_size: 1 MiB is too little; at least 16 MiB",
     ),
+    "too much": (
+        '[keys]\nmemory = "5 GiB"\n',
+        "2: keys.memory: 5 GiB is too much; at most 4 GiB",
+    ),
     "duration": (
         '[checkpoint]\ninterval = "half an hour"\n',
         '2: checkpoint.interval: "half an hour" is not a duration; write "30 s"',

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 MAX_MEMORY_KIB: Final = 4 << 20
 MAX_ITERATIONS: Final = 64
 MAX_LANES: Final = 64
+LANES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,13 @@ class Argon2Cost:
         if not 1 <= self.iterations <= MAX_ITERATIONS:
             raise ValueError(f"Argon2 takes 1 to {MAX_ITERATIONS} iterations")
 
+    @classmethod
+    def of(cls, memory: int, iterations: int) -> Self:
+        """From what is configured: ``memory`` in octets, on the usual number of lanes."""
+        return cls(memory >> 10, iterations, LANES)
 
-DEFAULT_COST: Final = Argon2Cost(memory_kib=256 << 10, iterations=3, lanes=4)
+
+DEFAULT_COST: Final = Argon2Cost(memory_kib=256 << 10, iterations=3, lanes=LANES)
 """About 0.8 s on two cores; four times the memory that RFC 9106 §4 recommends at the least."""
 
 MINIMUM_COST: Final = Argon2Cost(memory_kib=8, iterations=1, lanes=1)

@@ -35,13 +35,15 @@ GIB: Final = 1024**3
 _NEWSGROUP: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_-]*(?:\.[A-Za-z0-9+_-]+)*")
 
 
-def _size(minimum: int = 0) -> Callable[[object], int]:
+def _size(minimum: int = 0, maximum: int | None = None) -> Callable[[object], int]:
     def read(value: object) -> int:
         octets = parse_size(value)
         if octets < minimum:
             raise ValueError(
                 f"{format_size(octets)} is too little; at least {format_size(minimum)}"
             )
+        if maximum is not None and octets > maximum:
+            raise ValueError(f"{format_size(octets)} is too much; at most {format_size(maximum)}")
         return octets
 
     return read
@@ -253,6 +255,20 @@ class CheckpointSection(Section):
     """Of each checkpoint; two more of those that others depend on."""
 
 
+class KeysSection(Section):
+    """``[keys]``: what one guess at a passphrase costs (Argon2id, RFC 9106), in files made from
+    now on: at ``init``, ``key change-passphrase``, ``server add``. Each file states its own."""
+
+    memory: Annotated[
+        int,
+        BeforeValidator(_size(19 * MIB, 4 * GIB)),
+        PlainSerializer(format_size, when_used="json"),
+    ] = 256 * MIB
+    """Taken once at each unlocking; less suits a machine that has little."""
+    iterations: Annotated[int, Field(ge=2, le=64)] = 3
+    """Passes over it."""
+
+
 class UploadSection(Section):
     """``[upload]``: from staging to articles."""
 
@@ -381,6 +397,7 @@ class Settings(BaseSettings):
     cache: CacheSection = CacheSection()
     staging: StagingSection = StagingSection()
     checkpoint: CheckpointSection = CheckpointSection()
+    keys: KeysSection = KeysSection()
     upload: UploadSection = UploadSection()
     network: NetworkSection = NetworkSection()
     log: LogSection = LogSection()

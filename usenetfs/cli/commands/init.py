@@ -33,6 +33,8 @@ MIN_BLOCK, MAX_BLOCK = 4 * PAGE, 900 * 1024
 
 def run(common: Common, name: str, *, offline: bool, block_size: str, as_json: bool) -> None:
     """Make the filesystem ``name`` and print its recovery key."""
+    from usenetfs.article.passphrase import Argon2Cost
+
     paths = common.directories.filesystem(name)
     if paths.exists():
         raise FilesystemExistsError(
@@ -46,16 +48,17 @@ def run(common: Common, name: str, *, offline: bool, block_size: str, as_json: b
             "no newsgroup is configured to post to",
             hint='add to the configuration: [posting] groups = ["alt.binaries.test"]',
         )
+    cost = Argon2Cost.of(settings.keys.memory, settings.keys.iterations)
     chosen = passphrase.obtain_new(common, prompt=f"New passphrase for {name}")
     if offline:
-        recovery_key = create(paths, chosen, block_size=octets)
+        recovery_key = create(paths, chosen, block_size=octets, cost=cost)
     else:
         from usenetfs.cli.server_check import check_servers
         from usenetfs.cli.unlock import vault_passwords
 
         passwords = vault_passwords(common, passphrase.with_vault(common, chosen))
         check_servers(settings, passwords)
-        recovery_key = create(paths, chosen, block_size=octets)
+        recovery_key = create(paths, chosen, block_size=octets, cost=cost)
         try:
             publish(common, paths, chosen, recovery_key, passwords)
         except BaseException:
@@ -76,16 +79,13 @@ def run(common: Common, name: str, *, offline: bool, block_size: str, as_json: b
     note(f"Next: usenetfs mount {name} MOUNTPOINT")
 
 
-def create(
-    paths: FilesystemPaths, chosen: str, *, block_size: int, cost: Argon2Cost | None = None
-) -> str:
+def create(paths: FilesystemPaths, chosen: str, *, block_size: int, cost: Argon2Cost) -> str:
     """Make keys and index at ``paths``, all or nothing; returns the recovery key.
 
-    ``cost`` is what a guess at the passphrase costs; the usual, unless given.
+    ``cost`` is what a guess at the passphrase costs.
     """
     from usenetfs.article.key_file import create_key_file
     from usenetfs.article.keys import KeySet, generate_master_key
-    from usenetfs.article.passphrase import DEFAULT_COST
     from usenetfs.article.recovery_key import format_recovery_key
     from usenetfs.index.index import Index
 
@@ -93,7 +93,7 @@ def create(
     filesystem_id = secrets.token_bytes(16)
     keys = KeySet.from_master(master, filesystem_id)
     key_file = create_key_file(
-        master, chosen, filesystem_id=filesystem_id, name=paths.name, cost=cost or DEFAULT_COST
+        master, chosen, filesystem_id=filesystem_id, name=paths.name, cost=cost
     )
     with new_directory(paths.data) as directory:
         making = FilesystemPaths(paths.name, directory, paths.cache)

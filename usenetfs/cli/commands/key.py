@@ -30,8 +30,11 @@ def change_passphrase(
     that opens only what is here would be missed on the next machine.
     """
     from usenetfs.article.key_file import change_passphrase as changed
+    from usenetfs.article.passphrase import Argon2Cost
     from usenetfs.cli.unlock import vault_passwords
     from usenetfs.config.vault import replace_file
+
+    wanted = common.settings.keys
 
     paths = common.directories.existing(name)
     content = read_key_file(paths)
@@ -43,7 +46,7 @@ def change_passphrase(
         if new_passphrase_file is not None
         else passphrase.ask_twice(f"New passphrase for {name}")
     )
-    key_file = changed(content, old, new)
+    key_file = changed(content, old, new, cost=Argon2Cost.of(wanted.memory, wanted.iterations))
     if not offline:
         passwords = vault_passwords(common, passphrases)
         _publish(common, key_file, unlocked.master_key, name, [new, old], passwords)

@@ -39,6 +39,7 @@ from usenetfs.errors import (
 
 if TYPE_CHECKING:
     from usenetfs.article.keys import KeySet
+    from usenetfs.article.passphrase import Argon2Cost
     from usenetfs.checkpoint.record import Record
     from usenetfs.checkpoint.replay import Progress
     from usenetfs.daemon.facade import Facade
@@ -67,6 +68,7 @@ def run(
     as_json: bool,
 ) -> None:
     """Recover ``name`` and take it over."""
+    from usenetfs.article.passphrase import Argon2Cost
     from usenetfs.cli.unlock import vault_passwords
     from usenetfs.daemon.recovery import with_servers
 
@@ -82,7 +84,8 @@ def run(
         chosen = passphrase.obtain_new(common, prompt=f"New passphrase for {name}")
         passphrases = passphrase.with_vault(common, chosen)
     passwords = vault_passwords(common, passphrases)
-    recovery = Recovery(paths, passphrases, typed, yes=yes)
+    cost = Argon2Cost.of(common.settings.keys.memory, common.settings.keys.iterations)
+    recovery = Recovery(paths, passphrases, typed, cost=cost, yes=yes)
     with _locked(paths):
         record = with_servers(common.settings, passwords, recovery.run)
     number = _take_over(common, paths, recovery, passwords)
@@ -130,11 +133,13 @@ class Recovery:
         passphrases: Passphrases,
         recovery_key: str | None,
         *,
+        cost: Argon2Cost,
         yes: bool,
     ) -> None:
         self._paths = paths
         self._passphrases = passphrases
         self._recovery_key = recovery_key
+        self._cost = cost
         self._yes = yes
         self.keys: Keys | None = None
         self.newest = -1
@@ -227,6 +232,7 @@ class Recovery:
                 self._passphrases.filesystem,
                 filesystem_id=info.filesystem_id,
                 name=name,
+                cost=self._cost,
             )
         )
         return Keys(info.filesystem_id, master, key_file, fresh=True)

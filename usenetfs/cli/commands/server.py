@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from usenetfs.article.passphrase import Argon2Cost
 from usenetfs.cli import passphrase
 from usenetfs.cli.context import Common
 from usenetfs.cli.output import console, note, say_json
@@ -215,7 +216,11 @@ def _store_password(common: Common, name: str, username: str, password_file: Pat
     else:
         note("The vault keeps the servers' passwords. It is opened by the same passphrase as your")
         note("filesystems, unless you choose another one here.")
-        vault = Vault.create(path, _new_vault_passphrase(common))
+        vault = Vault.create(
+            path,
+            _new_vault_passphrase(common),
+            cost=Argon2Cost.of(common.settings.keys.memory, common.settings.keys.iterations),
+        )
     vault.set(name, password)
     vault.save()
     note(f"Password stored, encrypted, in {path}.")
