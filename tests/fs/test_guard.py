@@ -18,9 +18,14 @@ class Handlers:
     def __init__(self, error: Exception) -> None:
         self.error = error
         self.reported: list[UsenetfsError] = []
+        self.observed: list[str] = []
 
     def report(self, error: UsenetfsError) -> None:
         self.reported.append(error)
+
+    def observe(self, name: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.observed.append(name)
 
     @guarded
     async def read(self) -> bytes:
@@ -47,6 +52,7 @@ async def test_errors_become_errnos(
         await handlers.read()
     assert raised.value.errno == number
     assert len(handlers.reported) == reports
+    assert handlers.observed == ["read"]
 
 
 def every_error() -> list[type[UsenetfsError]]:

@@ -28,6 +28,7 @@ from usenetfs.net.retry import RetryManager, RetryPolicy
 from usenetfs.net.urgency import Urgency
 from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.staging import Staging
+from usenetfs.tracker import Tracker
 from usenetfs.transfer.content import BlockContent
 from usenetfs.transfer.describe import describer
 from usenetfs.transfer.fetcher import Fetcher, open_fetcher
@@ -141,6 +142,7 @@ class World:
     uploader: Uploader
     servers: FakeServers
     cache: ArticleCache
+    tracker: Tracker
     errors: list[UsenetfsError] = field(default_factory=list)
 
     def new_file(self, size: int = 0) -> InodeId:
@@ -199,6 +201,7 @@ async def opened_world(
     ):
         policy = RetryPolicy(first=0.5, retries=None)
         retries = RetryManager(kinds={"post": policy, "fetch": policy})
+        tracker = Tracker(clock=trio.current_time)
         async with open_fetcher(
             servers,
             cache,
@@ -207,6 +210,7 @@ async def opened_world(
             memory=1 << 20,
             patience=5.0,
             retries=retries,
+            tracker=tracker,
         ) as fetcher:
             staged = StagedBlocks(
                 index, staging, block_size=BLOCK, settle=settle, clock=trio.current_time
@@ -236,6 +240,7 @@ async def opened_world(
                     pack_delay=1.0, check=check or CheckTimes(first=0.5, deadline=30.0)
                 ),
                 report=errors.append,
+                tracker=tracker,
             )
             yield World(
                 index,
@@ -247,6 +252,7 @@ async def opened_world(
                 uploader,
                 servers,
                 cache,
+                tracker,
                 errors,
             )
 

@@ -50,6 +50,8 @@ from usenetfs.index.chain import NONE_YET, ChainState, Publication, Stage
 from usenetfs.index.cut import Cut
 from usenetfs.index.index import Index
 from usenetfs.index.schema import SCHEMA_VERSION
+from usenetfs.tracker import Kind as Operations
+from usenetfs.tracker import Tracker
 from usenetfs.transfer.pulse import Pulse
 
 log = logging.getLogger("usenetfs.checkpoint")
@@ -99,6 +101,7 @@ class Publisher:
         settings: PublishSettings,
         save: Callable[[], None],
         report: Callable[[UsenetfsError], None],
+        tracker: Tracker | None = None,
     ) -> None:
         self._index = index
         self._sender = sender
@@ -113,6 +116,7 @@ class Publisher:
         )
         self._save = save
         self._report = report
+        self._tracker = tracker or Tracker()
         self._lock = trio.Lock()
         self._rest = 0.0
         self.active = False
@@ -194,8 +198,10 @@ class Publisher:
         """
         async with self._lock:
             self.active = True
+            name = f"checkpoint {self._state.number + 1}"
             try:
-                return await self._publish()
+                with self._tracker.track(Operations.CHECKPOINT, name):
+                    return await self._publish()
             finally:
                 self.active = False
 

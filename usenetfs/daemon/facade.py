@@ -42,6 +42,7 @@ from usenetfs.errors import FencedError, FilesystemBusyError, PosixError
 from usenetfs.index.chain import NONE_YET
 from usenetfs.net.pool import ServerStatus
 from usenetfs.options import DaemonOptions
+from usenetfs.tracker import Kind
 from usenetfs.transfer.tree_articles import find
 from usenetfs.types import Durability
 
@@ -152,9 +153,13 @@ class Facade:
     async def sync(self) -> SyncReport:
         """Return when everything written before the call is on the servers and in a checkpoint."""
         started = time.monotonic()
-        self._parts.files.save()
-        await self._parts.publisher.unless_fenced(self._parts.uploader.sync)
-        number = await self._parts.publisher.publish_surely()
+        with self._parts.tracker.track(Kind.SYNC, "sync") as operation:
+            self._parts.files.save()
+            operation.stage = "upload"
+            await self._parts.publisher.unless_fenced(self._parts.uploader.sync)
+            operation.passed("upload", "checkpoint")
+            number = await self._parts.publisher.publish_surely()
+            operation.passed("checkpoint")
         return SyncReport(duration=time.monotonic() - started, checkpoint=number)
 
     async def drop_cache(self, path: str | None = None) -> DropReport:

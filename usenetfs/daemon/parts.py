@@ -38,6 +38,7 @@ from usenetfs.options import DaemonOptions, FsyncLevel
 from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.pins import Pins
 from usenetfs.store.staging import Staging
+from usenetfs.tracker import Tracker
 from usenetfs.transfer.cache_care import CacheCare
 from usenetfs.transfer.content import BlockContent
 from usenetfs.transfer.describe import describer
@@ -77,6 +78,7 @@ class Parts:
     kernel: KernelCache
     errors: RecentErrors
     retries: RetryManager
+    tracker: Tracker
 
 
 @asynccontextmanager
@@ -86,6 +88,7 @@ async def open_parts(options: DaemonOptions) -> AsyncIterator[Parts]:
     settings = options.settings
     errors = RecentErrors()
     retries = make_retries(settings)
+    tracker = Tracker()
     providers = ProviderSet(
         server_settings(settings, options.passwords), redial=retries.policy_of("connect")
     )
@@ -112,10 +115,13 @@ async def open_parts(options: DaemonOptions) -> AsyncIterator[Parts]:
                 memory=settings.cache.memory_size,
                 patience=READ_PATIENCE,
                 retries=retries,
+                tracker=tracker,
             ) as fetcher,
         ):
             await nursery.start(providers.run)
-            yield _wire(options, keys, index, staging, cache, providers, fetcher, retries, errors)
+            yield _wire(
+                options, keys, index, staging, cache, providers, fetcher, retries, errors, tracker
+            )
             nursery.cancel_scope.cancel()
         _release_numbers(index)
 
@@ -139,6 +145,7 @@ def _wire(
     fetcher: Fetcher,
     retries: RetryManager,
     errors: RecentErrors,
+    tracker: Tracker,
 ) -> Parts:
     settings = options.settings
     block_size = index.identity.block_size
@@ -146,7 +153,7 @@ def _wire(
     content = BlockContent(index, staged, fetcher, block_size=block_size)
     freer = Freer(index, staged)
     posts, uploader = _make_uploader(
-        options, keys, index, staged, content, freer, providers, retries, errors
+        options, keys, index, staged, content, freer, providers, retries, errors, tracker
     )
     inodes = LiveInodes(index, read_only=options.read_only)
     namespace = Namespace(index, inodes, staged)
@@ -164,7 +171,7 @@ def _wire(
     )
     content.on_small = prefetcher.small_file
     care = CacheCare(index, fetcher, cache, Pins(options.paths.pins))
-    publisher = _make_publisher(options, keys, index, files, providers, retries, errors)
+    publisher = _make_publisher(options, keys, index, files, providers, retries, errors, tracker)
     operations = Operations(
         index,
         inodes,
@@ -177,6 +184,7 @@ def _wire(
         writeback=options.writeback,
         report=errors.report,
     )
+    operations.observe = tracker.observe
     operations.may_change = lambda: not publisher.fenced.is_set()
     kernel = KernelCache(inodes)
     store = TreeStore(
@@ -208,6 +216,7 @@ def _wire(
         kernel=kernel,
         errors=errors,
         retries=retries,
+        tracker=tracker,
     )
 
 
@@ -221,6 +230,7 @@ def _make_uploader(
     providers: ProviderSet,
     retries: RetryManager,
     errors: RecentErrors,
+    tracker: Tracker,
 ) -> tuple[LimitedPosts, Uploader]:
     """The way from staging to the servers, and the gate in it."""
     settings = options.settings
@@ -245,6 +255,7 @@ def _make_uploader(
         hash_key=keys.hash_key,
         settings=upload_settings(settings, providers, retries),
         report=errors.report,
+        tracker=tracker,
     )
     return posts, uploader
 
@@ -257,6 +268,7 @@ def _make_publisher(
     providers: ProviderSet,
     retries: RetryManager,
     errors: RecentErrors,
+    tracker: Tracker,
 ) -> Publisher:
     """The writer's side of the chain."""
     settings = options.settings.checkpoint
@@ -272,6 +284,7 @@ def _make_publisher(
         ),
         save=files.save,
         report=errors.report,
+        tracker=tracker,
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
@@ -43,14 +44,17 @@ Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
 
 
 def guarded(handler: Handler) -> Handler:
-    """Wrap a method of an object that has ``report(error)``, a call that takes UsenetfsErrors, and
-    for those of :data:`CHANGING` ``may_change()``."""
-    changes = handler.__name__ in CHANGING
+    """Wrap a method of an object that has ``report(error)``, a call that takes UsenetfsErrors,
+    ``observe(name, seconds)``, and for those of :data:`CHANGING` ``may_change()``."""
+    name = handler.__name__
+    changes = name in CHANGING
+    clock = time.perf_counter
 
     @functools.wraps(handler)
     async def guard(self: Any, *arguments: Any, **named: Any) -> Any:
         if changes and not self.may_change():
             raise pyfuse3.FUSEError(errno.EROFS)
+        began = clock()
         try:
             return await handler(self, *arguments, **named)
         except pyfuse3.FUSEError:
@@ -58,12 +62,14 @@ def guarded(handler: Handler) -> Handler:
         except PosixError as error:
             raise pyfuse3.FUSEError(error.number) from error
         except UsenetfsError as error:
-            log.warning("%s failed: %s", handler.__name__, error)
+            log.warning("%s failed: %s", name, error)
             self.report(error)
             raise pyfuse3.FUSEError(errno_of(error)) from error
         except Exception as error:
-            log.exception("a fault of usenetfs in %s", handler.__name__)
-            self.report(UsenetfsError(f"internal error in {handler.__name__}: {error!r}"))
+            log.exception("a fault of usenetfs in %s", name)
+            self.report(UsenetfsError(f"internal error in {name}: {error!r}"))
             raise pyfuse3.FUSEError(errno.EIO) from error
+        finally:
+            self.observe(name, clock() - began)
 
     return cast(Handler, guard)

@@ -54,6 +54,10 @@ PIN = b"user.usenetfs.pin"
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR
 
 
+def _nobody_looks(request: str, seconds: float) -> None:
+    """Where durations go unless somebody wants them."""
+
+
 class Operations(pyfuse3.Operations):
     """One mounted filesystem, as the kernel sees it."""
 
@@ -79,6 +83,8 @@ class Operations(pyfuse3.Operations):
         self.report = report
         self.may_change: Callable[[], bool] = lambda: True
         """Asked before each change: False once another writer goes on with the filesystem."""
+        self.observe: Callable[[str, float], None] = _nobody_looks
+        """Told of each request: its name, and the seconds until its answer."""
         self._index = index
         self._inodes = inodes
         self._namespace = namespace

@@ -47,11 +47,13 @@ from usenetfs.net.retry import RetryManager, StopAt
 from usenetfs.net.urgency import Urgency
 from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.cache_writer import CacheWriter
+from usenetfs.tracker import Kind as Operations
+from usenetfs.tracker import Tracker
 from usenetfs.transfer.buffers import BufferPool
 from usenetfs.transfer.fetches import Fetch, Fetches
 from usenetfs.transfer.hedging import Lateness
 from usenetfs.transfer.single_flight import SingleFlight
-from usenetfs.types import ArticleId, Codec, Lane, MessageId
+from usenetfs.types import ArticleId, Codec, Lane, MessageId, split_article_id
 
 log = logging.getLogger("usenetfs.download")
 
@@ -101,6 +103,7 @@ class Fetcher:
         patience: float,
         retries: RetryManager,
         nursery: trio.Nursery,
+        tracker: Tracker | None = None,
     ) -> None:
         self._source = source
         self._cache = cache
@@ -109,6 +112,7 @@ class Fetcher:
         self._filesystem_id = filesystem_id
         self._patience = patience
         self._retries = retries
+        self._tracker = tracker or Tracker()
         self._containers: LRUCache[ArticleId, Container] = LRUCache(
             memory // 2, getsizeof=lambda container: container.size
         )
@@ -287,7 +291,13 @@ class Fetcher:
     async def _load(self, fetch: Fetch) -> Container:
         container = await self._from_cache(fetch.article)
         if container is None:
-            container = await self._from_servers(fetch, fetch.urgency, frozenset())
+            epoch, number = split_article_id(fetch.article)
+            inodes = (fetch.share,) if isinstance(fetch.share, int) else ()
+            with self._tracker.track(
+                Operations.FETCH, f"article {epoch}/{number}", inodes=inodes
+            ) as operation:
+                container = await self._from_servers(fetch, fetch.urgency, frozenset())
+                operation.octets = container.size
         for_cache_alone = fetch.keep and fetch.urgency.lane is Lane.VERIFY
         if container.size <= self._containers.maxsize and not for_cache_alone:
             self._containers[fetch.article] = container
@@ -441,6 +451,7 @@ async def open_fetcher(
     memory: int,
     patience: float,
     retries: RetryManager,
+    tracker: Tracker | None = None,
 ) -> AsyncIterator[Fetcher]:
     """A fetcher with a nursery of its own, whose work is cancelled at the end of the block."""
     with nullcontext() if cache is None else CacheWriter(cache) as writer:
@@ -455,6 +466,7 @@ async def open_fetcher(
                 patience=patience,
                 retries=retries,
                 nursery=nursery,
+                tracker=tracker,
             )
             nursery.start_soon(fetcher.watch)
             try:

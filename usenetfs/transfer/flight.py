@@ -21,12 +21,13 @@ from usenetfs.errors import UsenetfsError
 from usenetfs.index.articles import ArticleState
 from usenetfs.index.index import Index
 from usenetfs.index.transitions import PostedArticle
+from usenetfs.tracker import Kind, Operation, Tracker, on_behalf_of
 from usenetfs.transfer.ledger import Ledger, Outcome
 from usenetfs.transfer.post_check import CheckTimes, PostChecker, StatSource
 from usenetfs.transfer.poster import Posted, Poster, Recorded, Sealed
 from usenetfs.transfer.queues import BoundedQueue
 from usenetfs.transfer.sizing import PosterSizing
-from usenetfs.types import ArticleId, MessageId
+from usenetfs.types import ArticleId, MessageId, split_article_id
 
 log = logging.getLogger("usenetfs.upload")
 
@@ -77,6 +78,7 @@ class Flight:
         counts: UploadCounts,
         on_landed: Callable[[Outcome], None],
         report: Callable[[UsenetfsError], None],
+        tracker: Tracker,
     ) -> None:
         self._index = index
         self._poster = poster
@@ -91,6 +93,8 @@ class Flight:
         self._slots = trio.CapacityLimiter(sizing.size)
         self._ran_dry = False
         self._salts: dict[ArticleId, bytes] = {}
+        self._tracker = tracker
+        self._operations: dict[ArticleId, Operation] = {}
 
     def __repr__(self) -> str:
         return (
@@ -115,6 +119,32 @@ class Flight:
 
     # --- out -------------------------------------------------------------------------------------
 
+    def follow(self, recorded: Recorded, since: float) -> None:
+        """The record of an article was committed; its oldest block changed at ``since``."""
+        inodes = tuple(dict.fromkeys(member.inode for member, _ in recorded.members))
+        octets = sum(member.raw_length for member, _ in recorded.members)
+        operation = self._tracker.begin(
+            Kind.UPLOAD, _label(recorded), inodes=inodes, octets=octets, since=since
+        )
+        operation.passed("stage", "seal")
+        self._operations[recorded.article] = operation
+
+    def _passed(self, article: ArticleId, stage: str, following: str) -> Operation | None:
+        operation = self._operations.get(article)
+        if operation is not None:
+            operation.passed(stage, following)
+        return operation
+
+    def _ended(
+        self, article: ArticleId, error: UsenetfsError | None = None, *, cancelled: bool = False
+    ) -> None:
+        operation = self._operations.pop(article, None)
+        if operation is None:
+            return
+        operation.end(error, cancelled=cancelled)
+        with on_behalf_of(operation):
+            log.info("%s: %s, %s", operation.name, operation.outcome, _times(operation))
+
     async def launch(self, recorded: Sequence[Recorded]) -> None:
         """Seal articles whose records are committed, and queue them; waits for room."""
         for article in recorded:
@@ -128,6 +158,7 @@ class Flight:
                 self._doubt(article.article)
             return
         for one in sealed:
+            self._passed(one.article, "seal", "queue")
             await self.queue.put(one, count=one.segments, octets=one.octets)
 
     async def _post_articles(self) -> None:
@@ -140,8 +171,10 @@ class Flight:
 
     async def _post(self, sealed: Sealed) -> None:
         self._counts.active_posts += 1
+        operation = self._passed(sealed.article, "queue", "post")
         try:
-            posted = await self._poster.post(sealed)
+            with on_behalf_of(operation):
+                posted = await self._poster.post(sealed)
         except Exception as error:
             log.exception("posting an article failed: it is looked for before it is sent again")
             self._report(_reported(error))
@@ -155,8 +188,10 @@ class Flight:
     def _posted(self, article: ArticleId, posted: Posted | None) -> None:
         if posted is None:  # nobody waits for it any more
             self._salts.pop(article, None)
+            self._ended(article, cancelled=True)
             self._on_landed(Outcome.nothing(article))
             return
+        self._passed(article, "post", "check")
         self._counts.articles_posted += 1
         self._counts.bytes_posted += posted.size
         self._salts[article] = posted.salt
@@ -202,20 +237,25 @@ class Flight:
     def not_seen(self, article: ArticleId, error: UsenetfsError) -> None:
         """The article did not appear: its blocks are dirty again."""
         self._report(error)
+        self._ended(article, error)
         self._ledger.write()
         settled = self._index.forget_article(article)
         self._written(Outcome(settled, (article,)))
 
     async def settle_doubt(self, article: ArticleId, message_id: MessageId) -> bool:
         """Whether the article is on the servers and ours."""
-        return await self._poster.carries(article, self._salts[article], message_id)
+        with on_behalf_of(self._operations.get(article)):
+            return await self._poster.carries(article, self._salts[article], message_id)
 
     def _written(self, outcome: Outcome) -> None:
         for article in outcome.landed:
             self._salts.pop(article, None)
+            self._passed(article, "check", "")
+            self._ended(article)
         self._on_landed(outcome)
 
     def _doubt(self, article: ArticleId) -> None:
+        self._passed(article, "post", "doubt")
         flown = self._index.articles.get_in_flight(article)
         if flown is not None:
             self._salts[article] = flown.salt
@@ -226,12 +266,31 @@ class Flight:
         for article in self._index.in_flight():
             message_id = article.message_id or self._poster.message_id(article.id, article.attempt)
             self._salts[article.id] = article.salt
+            self._operations[article.id] = self._tracker.begin(
+                Kind.UPLOAD, f"{_numbers(article.id)} (of an earlier run)", stage="check"
+            )
             if article.state is ArticleState.POSTED:
                 rewritten = article.message_id is not None
                 server = article.server or ""
                 self.checker.posted(article.id, message_id, server, rewritten=rewritten)
             else:
                 self.checker.in_doubt(article.id, message_id)
+
+
+def _label(recorded: Recorded) -> str:
+    """``article 1/17 (inode 12 block 3 and 4 more)``."""
+    first, others = recorded.members[0][0], len(recorded.members) - 1
+    more = f" and {others} more" if others else ""
+    return f"{_numbers(recorded.article)} (inode {first.inode} block {first.block}{more})"
+
+
+def _numbers(article: ArticleId) -> str:
+    epoch, number = split_article_id(article)
+    return f"article {epoch}/{number}"
+
+
+def _times(operation: Operation) -> str:
+    return ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in operation.stages.items())
 
 
 def _reported(error: Exception) -> UsenetfsError:

@@ -31,6 +31,7 @@ import trio
 
 from usenetfs.errors import UsenetfsError
 from usenetfs.index.index import Index
+from usenetfs.tracker import Kind, Tracker
 from usenetfs.transfer.content import BlockContent
 from usenetfs.transfer.drafts import draft
 from usenetfs.transfer.flight import Flight, UploadCounts
@@ -111,6 +112,7 @@ class Uploader:
         hash_key: bytes,
         settings: UploadSettings,
         report: Callable[[UsenetfsError], None],
+        tracker: Tracker | None = None,
     ) -> None:
         self._index = index
         self._staged = staged
@@ -119,6 +121,7 @@ class Uploader:
         self._hash_key = hash_key
         self._settings = settings
         self._report = report
+        self._tracker = tracker or Tracker()
         self._packer = Packer(block_size=staged.block_size, delay=settings.pack_delay)
         self.counts = UploadCounts()
         most = settings.posters or settings.most_posters
@@ -133,6 +136,7 @@ class Uploader:
             counts=self.counts,
             on_landed=self._landed,
             report=report,
+            tracker=self._tracker,
         )
         self.batches: BoundedQueue[list[Claim]] = BoundedQueue(
             max_bytes=BATCH_BLOCKS * staged.block_size
@@ -254,7 +258,7 @@ class Uploader:
             batch = await self.batches.get()
             self._preparing += 1
             full: list[Article] = []
-            with self._giving_up(batch):
+            with self._giving_up(batch), self._tracker.timed(Kind.UPLOAD, "prepare"):
                 await self._prepare(batch, full)
             await self._send_off(full)  # also after an error: they hold other batches' blocks too
             self._preparing -= 1
@@ -405,6 +409,7 @@ class Uploader:
                 segment.payload = b""
             self._hashes[article] = [segment.hash for segment in segments]
             if waiting:
+                self.flight.follow(sealing, segments[0].claims[0].changed_at)
                 recorded.append(sealing)
             else:
                 self._forget(article)
