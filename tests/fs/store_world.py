@@ -16,9 +16,9 @@ from usenetfs.fs.kernel_cache import KernelCache
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.namespace import Namespace
 from usenetfs.fs.tree_store import TreeStore
-from usenetfs.transfer.import_items import ImportOptions, ImportRoot
-from usenetfs.transfer.import_tree import TreeImport
-from usenetfs.transfer.tally import Event, Tally
+from usenetfs.trees.import_items import ImportOptions, ImportRoot
+from usenetfs.trees.import_tree import TreeImport
+from usenetfs.trees.tally import Event, Tally
 from usenetfs.types import ROOT_INODE, InodeId, Lane
 
 LIMIT = 1 << 30

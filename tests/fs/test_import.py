@@ -16,9 +16,9 @@ from tests.fs.store_world import StoreWorld, opened_store
 from tests.transfer.world import BLOCK, FakeServers, uploading
 from usenetfs.errors import DiskFullError, PosixError
 from usenetfs.fs.growing_file import partial_name
-from usenetfs.transfer.import_file import write_from_mapping
-from usenetfs.transfer.import_target import Attributes
-from usenetfs.transfer.local_files import MappedFile, SourceChangedError
+from usenetfs.trees.import_file import write_from_mapping
+from usenetfs.trees.import_target import Attributes
+from usenetfs.trees.local_files import MappedFile, SourceChangedError
 from usenetfs.types import ROOT_INODE, BlockNumber, InodeId, Lane
 
 SIZE = 30 * BLOCK + 77

@@ -1,1 +1,1 @@
-"""Tests of uploads, fetches and transfers of trees."""
+"""Tests of uploads and fetches."""

@@ -21,11 +21,11 @@ from usenetfs.daemon.transfer_watch import Watch
 from usenetfs.daemon.tree_paths import find, names_of
 from usenetfs.errors import PathNotFoundError, UsageError
 from usenetfs.index.inodes import Inode
-from usenetfs.transfer.exclude import Exclude
-from usenetfs.transfer.export_count import count
-from usenetfs.transfer.export_session import ExportSession, local_error
-from usenetfs.transfer.export_tree import OWN, ExportOptions, TreeExport
-from usenetfs.transfer.tally import Tally
+from usenetfs.trees.exclude import Exclude
+from usenetfs.trees.export_count import count
+from usenetfs.trees.export_session import ExportSession, local_error
+from usenetfs.trees.export_tree import OWN, ExportOptions, TreeExport
+from usenetfs.trees.tally import Tally
 
 MIN_PARALLEL: Final = 8
 MAX_PARALLEL: Final = 32

@@ -11,7 +11,7 @@ import trio
 from usenetfs.control.events import Event
 from usenetfs.daemon.reasons import raise_the_reason
 from usenetfs.daemon.speed import SpeedMeter
-from usenetfs.transfer.tally import Tally
+from usenetfs.trees.tally import Tally
 
 INTERVAL: Final = 0.5
 """Seconds between two reports of progress."""

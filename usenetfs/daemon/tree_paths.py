@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from usenetfs.errors import PosixError
 from usenetfs.fs.tree_store import TreeStore
 from usenetfs.index.inodes import Inode
-from usenetfs.transfer.import_target import Attributes, kind_of
+from usenetfs.trees.import_target import Attributes, kind_of
 from usenetfs.types import ROOT_INODE, InodeId
 
 

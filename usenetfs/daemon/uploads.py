@@ -21,12 +21,12 @@ from usenetfs.daemon.parts import Parts
 from usenetfs.daemon.transfer_watch import Watch
 from usenetfs.daemon.tree_paths import find, make_directories, names_of
 from usenetfs.errors import PathNotFoundError, UsageError
-from usenetfs.transfer.exclude import Exclude
-from usenetfs.transfer.import_count import count
-from usenetfs.transfer.import_items import ImportOptions, ImportRoot
-from usenetfs.transfer.import_tree import TreeImport
-from usenetfs.transfer.local_files import SourceError, read_status
-from usenetfs.transfer.tally import Tally, shown
+from usenetfs.trees.exclude import Exclude
+from usenetfs.trees.import_count import count
+from usenetfs.trees.import_items import ImportOptions, ImportRoot
+from usenetfs.trees.import_tree import TreeImport
+from usenetfs.trees.local_files import SourceError, read_status
+from usenetfs.trees.tally import Tally, shown
 from usenetfs.types import Durability
 
 LEAD: Final = 256 << 20

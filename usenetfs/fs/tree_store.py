@@ -33,9 +33,9 @@ from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
 from usenetfs.transfer.content import BlockContent
 from usenetfs.transfer.hot_blocks import HotBlock
-from usenetfs.transfer.import_target import Attributes, Buffer, NewFile, NewNode, kind_of
-from usenetfs.transfer.local_files import is_kept_xattr
 from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.trees.import_target import Attributes, Buffer, NewFile, NewNode, kind_of
+from usenetfs.trees.local_files import is_kept_xattr
 from usenetfs.types import BlockNumber, InodeId, Lane, SegmentHash
 
 CAPABILITY: Final = b"security.capability"

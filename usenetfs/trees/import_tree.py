@@ -22,9 +22,9 @@ from typing import Final
 import trio
 
 from usenetfs.errors import PosixError
-from usenetfs.transfer.folders import Folder
-from usenetfs.transfer.import_file import FileSender
-from usenetfs.transfer.import_items import (
+from usenetfs.trees.folders import Folder
+from usenetfs.trees.import_file import FileSender
+from usenetfs.trees.import_items import (
     ImportOptions,
     ImportRoot,
     Item,
@@ -32,16 +32,16 @@ from usenetfs.transfer.import_items import (
     keep,
     say_would,
 )
-from usenetfs.transfer.import_plan import Step, decide
-from usenetfs.transfer.import_small import SmallFiles
-from usenetfs.transfer.import_target import (
+from usenetfs.trees.import_plan import Step, decide
+from usenetfs.trees.import_small import SmallFiles
+from usenetfs.trees.import_target import (
     Attributes,
     ImportTarget,
     NewNode,
     kind_of,
 )
-from usenetfs.transfer.links import LinkGroup, Links
-from usenetfs.transfer.local_files import (
+from usenetfs.trees.links import LinkGroup, Links
+from usenetfs.trees.local_files import (
     Entry,
     Listing,
     SourceError,
@@ -49,7 +49,7 @@ from usenetfs.transfer.local_files import (
     read_status,
     read_xattrs,
 )
-from usenetfs.transfer.tally import Tally
+from usenetfs.trees.tally import Tally
 from usenetfs.types import InodeId
 
 WORKERS: Final = 6

@@ -14,15 +14,15 @@ from typing import Final, TypeVar
 import trio
 
 from usenetfs.errors import LocalStorageError, PosixError
-from usenetfs.transfer.import_target import Attributes, ImportTarget, NewFile, Partial
-from usenetfs.transfer.local_files import (
+from usenetfs.trees.import_target import Attributes, ImportTarget, NewFile, Partial
+from usenetfs.trees.local_files import (
     Entry,
     MappedFile,
     SourceChangedError,
     read_small,
     read_xattrs,
 )
-from usenetfs.transfer.tally import Tally
+from usenetfs.trees.tally import Tally
 from usenetfs.types import BlockNumber, InodeId
 
 WINDOW_BLOCKS: Final = 12

@@ -8,9 +8,9 @@ import trio
 
 from usenetfs.errors import PosixError
 from usenetfs.index.inodes import Inode
-from usenetfs.transfer.exclude import Exclude
-from usenetfs.transfer.export_source import ExportSource
-from usenetfs.transfer.tally import Tally
+from usenetfs.trees.exclude import Exclude
+from usenetfs.trees.export_source import ExportSource
+from usenetfs.trees.tally import Tally
 from usenetfs.types import InodeId
 
 BATCH = 256

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from usenetfs.transfer.exclude import Exclude
+from usenetfs.trees.exclude import Exclude
 
 PATHS = ["a", "b.pyc", "d/", "d/a", "d/b.pyc", "d/d/", "d/d/a", "d/d/c[1]", "e/", "e/ab", "e/*"]
 

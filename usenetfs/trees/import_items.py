@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 import trio
 
-from usenetfs.transfer.exclude import Exclude
-from usenetfs.transfer.folders import Folder
-from usenetfs.transfer.import_plan import Step
-from usenetfs.transfer.import_target import Attributes, ImportTarget
-from usenetfs.transfer.links import LinkGroup
-from usenetfs.transfer.local_files import Entry
-from usenetfs.transfer.tally import Tally
+from usenetfs.trees.exclude import Exclude
+from usenetfs.trees.folders import Folder
+from usenetfs.trees.import_plan import Step
+from usenetfs.trees.import_target import Attributes, ImportTarget
+from usenetfs.trees.links import LinkGroup
+from usenetfs.trees.local_files import Entry
+from usenetfs.trees.tally import Tally
 from usenetfs.types import InodeId
 
 

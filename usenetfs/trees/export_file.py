@@ -22,10 +22,10 @@ from usenetfs.errors import (
     WrongArticleError,
 )
 from usenetfs.index.inodes import Inode
-from usenetfs.transfer.export_session import ExportSession, FileRecord, local_error
-from usenetfs.transfer.export_source import Buffer, ExportSource
-from usenetfs.transfer.import_target import Attributes
-from usenetfs.transfer.local_tree import (
+from usenetfs.trees.export_session import ExportSession, FileRecord, local_error
+from usenetfs.trees.export_source import Buffer, ExportSource
+from usenetfs.trees.import_target import Attributes
+from usenetfs.trees.local_tree import (
     apply_attributes,
     is_fatal,
     open_part,
@@ -33,7 +33,7 @@ from usenetfs.transfer.local_tree import (
     read_block,
     write_block,
 )
-from usenetfs.transfer.tally import Tally, shown
+from usenetfs.trees.tally import Tally, shown
 from usenetfs.types import BlockNumber, InodeId
 
 T = TypeVar("T")

@@ -19,19 +19,19 @@ import trio
 
 from usenetfs.errors import PosixError
 from usenetfs.index.inodes import Inode
-from usenetfs.transfer.exclude import Exclude
-from usenetfs.transfer.export_file import (
+from usenetfs.trees.exclude import Exclude
+from usenetfs.trees.export_file import (
     FileChangedError,
     FileLostError,
     FileReceiver,
     attributes_of,
 )
-from usenetfs.transfer.export_session import ExportSession, local_error
-from usenetfs.transfer.export_source import ExportSource
-from usenetfs.transfer.folders import Folder
-from usenetfs.transfer.import_target import Attributes, kind_of
-from usenetfs.transfer.links import LinkGroup, Links
-from usenetfs.transfer.local_tree import (
+from usenetfs.trees.export_session import ExportSession, local_error
+from usenetfs.trees.export_source import ExportSource
+from usenetfs.trees.folders import Folder
+from usenetfs.trees.import_target import Attributes, kind_of
+from usenetfs.trees.links import LinkGroup, Links
+from usenetfs.trees.local_tree import (
     apply_attributes,
     is_fatal,
     make_directory,
@@ -40,7 +40,7 @@ from usenetfs.transfer.local_tree import (
     same_attributes,
     status_of,
 )
-from usenetfs.transfer.tally import Tally
+from usenetfs.trees.tally import Tally
 from usenetfs.types import InodeId
 
 WORKERS: Final = 24

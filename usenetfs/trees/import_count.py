@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import trio
 
-from usenetfs.transfer.exclude import Exclude
-from usenetfs.transfer.tally import Tally
+from usenetfs.trees.exclude import Exclude
+from usenetfs.trees.tally import Tally
 
 
 async def count(roots: Sequence[tuple[bytes, bytes]], exclude: Exclude, tally: Tally) -> None:

@@ -14,7 +14,7 @@ import stat
 from hashlib import blake2b
 from typing import Final
 
-from usenetfs.transfer.import_target import Attributes
+from usenetfs.trees.import_target import Attributes
 
 PAGE: Final = 4096
 PART_SUFFIX: Final = b".usenetfs-part"

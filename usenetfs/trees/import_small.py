@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 import trio
 
 from usenetfs.errors import PosixError
-from usenetfs.transfer.folders import Folder
-from usenetfs.transfer.import_file import FileSender
-from usenetfs.transfer.import_items import ImportOptions, Item, Place, keep, say_would
-from usenetfs.transfer.import_plan import Step, decide
-from usenetfs.transfer.import_target import Attributes, ImportTarget, NewFile, kind_of
-from usenetfs.transfer.local_files import (
+from usenetfs.trees.folders import Folder
+from usenetfs.trees.import_file import FileSender
+from usenetfs.trees.import_items import ImportOptions, Item, Place, keep, say_would
+from usenetfs.trees.import_plan import Step, decide
+from usenetfs.trees.import_target import Attributes, ImportTarget, NewFile, kind_of
+from usenetfs.trees.local_files import (
     Content,
     Entry,
     SourceChangedError,
@@ -20,7 +20,7 @@ from usenetfs.transfer.local_files import (
     read_small,
     read_xattrs,
 )
-from usenetfs.transfer.tally import Tally
+from usenetfs.trees.tally import Tally
 from usenetfs.types import InodeId
 
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from usenetfs.errors import FilesystemBusyError
-from usenetfs.transfer import export_session
-from usenetfs.transfer.export_session import ExportSession
+from usenetfs.trees import export_session
+from usenetfs.trees.export_session import ExportSession
 from usenetfs.types import BlockNumber, InodeId
 
 

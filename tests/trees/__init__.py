@@ -1,0 +1,1 @@
+"""Tests of trees in and out."""
