@@ -25,6 +25,7 @@ from usenetfs.errors import DatabaseError, FilesystemExistsError, SchemaVersionE
 from usenetfs.index.articles import ArticleState, ArticleTable, InFlightArticle
 from usenetfs.index.attributes import SymlinkTable, XattrTable
 from usenetfs.index.blocks import BlockLocation, BlockTable
+from usenetfs.index.bulk import BATCH, BulkLoader
 from usenetfs.index.chain import ChainTable
 from usenetfs.index.changelog import Changelog
 from usenetfs.index.check import Checker, Finding
@@ -214,6 +215,10 @@ class Index(Transitions):
     def _after_rollback(self) -> None:
         self.totals.discard()
         self.changelog.discard()
+
+    def bulk(self, batch: int = BATCH) -> BulkLoader:
+        """For content that is on the servers already, in batches of about ``batch`` rows."""
+        return BulkLoader(self._database, self.articles, self.segments, batch=batch)
 
     def cut(self) -> Cut:
         """The index as it is now, for another thread to read; to be closed soon."""

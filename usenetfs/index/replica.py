@@ -21,7 +21,7 @@ from typing import Any, Final, Self
 
 import apsw
 
-from usenetfs.errors import DatabaseError, DocumentError
+from usenetfs.errors import DatabaseError, DigestError, DocumentError
 from usenetfs.index.chain import ChainState, ChainTable
 from usenetfs.index.database import (
     Database,
@@ -144,6 +144,8 @@ class Replica:
     def finish(self, *, writable: bool) -> None:
         """Make it an index like any other (derived columns, indexes, counters), durable, closed.
 
+        Raises DigestError if rows that have to be unique are not.
+
         ``writable``: it will be written to, so what nothing points to is dropped; a follower keeps
         it, because what is to point there is still to come.
         """
@@ -154,8 +156,7 @@ class Replica:
             if writable:
                 drop_orphans(database)
             add_defaults(database)
-            for sql in self._indexes:
-                database.write(sql)
+            self._make_indexes()
         try:
             connection.execute("ANALYZE")
             connection.pragma("journal_mode", "wal")
@@ -163,6 +164,16 @@ class Replica:
             raise translate(error, database.path) from error
         self.close()
         _make_durable(database.path)
+
+    def _make_indexes(self) -> None:
+        """What rows have to be unique for, they are checked for here."""
+        for sql in self._indexes:
+            try:
+                self.database.connection.execute(sql)
+            except apsw.ConstraintError as error:
+                raise DigestError(f"a state contradicts itself: {error}") from error
+            except apsw.Error as error:
+                raise translate(error, self.database.path) from error
 
     # --- following
 

@@ -124,10 +124,12 @@ CREATE TABLE blocks (
 #   codec          types.Codec
 #   article, slot  where it is: the article's id and the position in its member table
 #   refs           number of block rows that point here; a row with 0 is deleted at once
+# The index by hash is one of its own (and not the column's UNIQUE, as in files made earlier, which
+# is the same to every statement): so whoever builds an index can make it last, by sorting.
 _SEGMENTS = """
 CREATE TABLE segments (
     id            INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
-    hash          BLOB NOT NULL UNIQUE,
+    hash          BLOB NOT NULL,
     raw_length    INTEGER NOT NULL,
     stored_length INTEGER NOT NULL,
     codec         INTEGER NOT NULL,
@@ -135,6 +137,7 @@ CREATE TABLE segments (
     slot          INTEGER NOT NULL,
     refs          INTEGER NOT NULL
 ) STRICT;
+CREATE UNIQUE INDEX segments_hash ON segments (hash);
 """
 
 # articles: what is on Usenet and was seen there.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from usenetfs.index.articles import ArticleTable
 from usenetfs.index.database import Database
@@ -27,6 +28,17 @@ class Segment:
     article: ArticleId
     slot: int
     refs: int
+
+
+class NewSegment(NamedTuple):
+    """Content to be stored, and where it is; as in :class:`Segment`."""
+
+    hash: SegmentHash
+    raw_length: int
+    stored_length: int
+    codec: Codec
+    article: ArticleId
+    slot: int
 
 
 _SELECT = "SELECT id, hash, raw_length, stored_length, codec, article, slot, refs FROM segments"
@@ -50,6 +62,20 @@ class SegmentTable:
             return None
         number, content, raw, stored, codec, article, slot, refs = row
         return Segment(number, content, raw, stored, Codec(codec), article, slot, refs)
+
+    def insert_many(self, segments: Iterable[NewSegment]) -> list[tuple[SegmentId, ArticleId]]:
+        """Store contents, each for one block; for each its segment and the article that has it.
+
+        Content that is stored already counts one more block, and stays where it is. Counting the
+        blocks of the articles is left to the caller.
+        """
+        rows = self._database.write_many(
+            "INSERT INTO segments (hash, raw_length, stored_length, codec, article, slot, refs)"
+            " VALUES (?, ?, ?, ?, ?, ?, 1)"
+            " ON CONFLICT (hash) DO UPDATE SET refs = refs + 1 RETURNING id, article",
+            segments,
+        )
+        return [(SegmentId(segment), ArticleId(article)) for segment, article in rows]
 
     def take(self, segment: SegmentId, length: int) -> bool:
         """Count one more block of ``length`` bytes; False if there is no such segment."""
