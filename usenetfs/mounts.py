@@ -169,9 +169,12 @@ def _user_allow_other() -> bool:
 
 
 def _is_dead(path: Path) -> bool:
-    """Whether the daemon behind a mount point is gone. A live but stuck one is not dead."""
+    """Whether the daemon behind a mount point is gone. A live but stuck one is not dead.
+
+    The kernel answers a stat of the root from what it remembers; this it has to ask for.
+    """
     try:
-        path.stat()
+        os.statvfs(path)
     except OSError as error:
         return error.errno == errno.ENOTCONN
     return False

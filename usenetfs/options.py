@@ -61,6 +61,8 @@ class DaemonOptions:
     """Whether the kernel may hold written pages back and merge them."""
     foreground: bool = False
     debug: bool = False
+    noexec: bool = False
+    """Whether the kernel shall run no programs from the mount."""
     fsync: FsyncLevel | None = None
     """None: what the settings say."""
     view: View | None = None

@@ -19,6 +19,7 @@ from usenetfs.cli.config_app import config_app
 from usenetfs.cli.group import CommandGroup
 from usenetfs.cli.key_app import key_app
 from usenetfs.cli.server_app import nntpd, server_app
+from usenetfs.cli.service_app import service_app
 from usenetfs.cli.staging_app import staging_app
 
 FILESYSTEMS = "Filesystems"
@@ -137,5 +138,6 @@ for _panel, _commands in COMMANDS.items():
 app.add_typer(key_app, name="key", rich_help_panel=CARE)
 app.add_typer(cache_app, name="cache", rich_help_panel=CARE)
 app.add_typer(staging_app, name="staging", rich_help_panel=CARE)
+app.add_typer(service_app, name="service", rich_help_panel=SERVERS)
 app.add_typer(server_app, name="server", rich_help_panel=SERVERS)
 app.add_typer(config_app, name="config", rich_help_panel=SERVERS)

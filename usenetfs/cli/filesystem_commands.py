@@ -43,7 +43,7 @@ def mount(
             "--options",
             "-o",
             metavar="OPT,…",
-            help="ro, rw, allow_other, writeback, debug, fsync=local|posted|seen.",
+            help="ro, rw, allow_other, writeback, noexec, debug, fsync=local|posted|seen.",
         ),
     ] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="The same as -o ro.")] = False,

@@ -24,6 +24,7 @@ class MountOptions:
     allow_other: bool = False
     writeback: bool = False
     debug: bool = False
+    noexec: bool = False
     fsync: FsyncLevel | None = None
     """None: what the configuration says."""
 
@@ -35,10 +36,13 @@ _FLAGS: Final[dict[str, dict[str, Any]]] = {
     "writeback": {"writeback": True},
     "nowriteback": {"writeback": False},
     "debug": {"debug": True},
+    "exec": {"noexec": False},
+    "noexec": {"noexec": True},
 }
 
 _IGNORED: Final = re.compile(
-    r"defaults|auto|noauto|user|nouser|users|nofail|_netdev|nodev|nosuid|x-.*|comment=.*"
+    r"defaults|auto|noauto|user(=.*)?|nouser|users|owner|group|nofail|_netdev|nodev|nosuid|async|"
+    r"((no|rel|strict|nodir)atime|lazytime)|x-.*|X-.*|comment=.*"
 )
 
 
@@ -60,7 +64,9 @@ def parse_mount_options(texts: Iterable[str]) -> MountOptions:
 def format_mount_options(options: MountOptions) -> str:
     """The ``-o`` text that reads back as ``options``."""
     parts = ["ro" if options.read_only else "rw"]
-    parts += [name for name in ("allow_other", "writeback", "debug") if getattr(options, name)]
+    parts += [
+        name for name in ("allow_other", "writeback", "debug", "noexec") if getattr(options, name)
+    ]
     if options.fsync is not None:
         parts.append(f"fsync={options.fsync}")
     return ",".join(parts)

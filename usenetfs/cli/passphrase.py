@@ -109,7 +109,8 @@ def ask(prompt: str) -> str:
     if not sys.stdin.isatty():
         raise UsageError(
             "a passphrase is needed and there is no terminal to ask on",
-            hint=f"give --passphrase-file FILE, or set {PASSPHRASE_VARIABLE}",
+            hint="give --passphrase-file FILE (in fstab: passphrase_file=FILE), "
+            f"or set {PASSPHRASE_VARIABLE}",
         )
     typed = getpass.getpass(f"{prompt}: ")
     if not typed:

@@ -2,23 +2,38 @@
 
 Owns the order: mounted, then signals are listened for, then whoever waits is told that it is ready.
 What has to happen before and after is the business of who serves (``run.py``, ``view.py``).
+
+A signal ends the mount within a bound. Unmounting lazily takes the mount out of sight at once, but
+programs keep what they have open, and with it the daemon. So they get ``PATIENCE``; after that, or
+at a second signal, they are cut off. What they had written is staged by then.
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
 
 import trio
 
 from usenetfs import mounts
+from usenetfs.daemon.notify import ServiceManager, describe_staged
 from usenetfs.daemon.parts import Parts
 from usenetfs.errors import UsenetfsError
 from usenetfs.fs.mount import MountSession, mounted
 from usenetfs.options import DaemonOptions
 
 log = logging.getLogger("usenetfs.daemon")
+
+PATIENCE: Final = 10.0
+"""Seconds that programs have to close what they have open, once a signal has come."""
+
+FLUSH_PATIENCE: Final = 10.0
+"""Seconds that the kernel has to hand over what it holds back (``-o writeback``)."""
 
 
 async def serve_mount(
@@ -31,6 +46,11 @@ async def serve_mount(
     """Mount, and return when somebody has unmounted. ``beside`` runs meanwhile."""
     mountpoint = options.mountpoint
     assert mountpoint is not None
+    manager = ServiceManager.from_environment(os.environ)
+
+    def describe() -> str:
+        return f"{mountpoint}: {describe_staged(parts.store.staged_bytes())}"
+
     async with (
         mounted(
             parts.operations,
@@ -39,32 +59,64 @@ async def serve_mount(
             allow_other=options.allow_other,
             read_only=read_only,
             debug=options.debug,
+            noexec=options.noexec,
         ) as session,
         trio.open_nursery() as nursery,
     ):
         parts.kernel.mounted = True
-        await nursery.start(_unmount_on_signal, session)
+        await nursery.start(_unmount_on_signal, session, manager)
         if beside is not None:
             nursery.start_soon(beside)
         log.info("%s is mounted on %s", options.name, mountpoint)
         options.ready()
+        manager.ready(describe())
+        nursery.start_soon(manager.report, describe)
         await session.ended.wait()
         parts.kernel.mounted = False
         nursery.cancel_scope.cancel()
+    manager.stopping(describe())
 
 
 async def _unmount_on_signal(
-    session: MountSession, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    session: MountSession,
+    manager: ServiceManager,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """SIGTERM, SIGINT, SIGHUP: unmount now; what is staged stays for the next time."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         task_status.started()
-        async for number in signals:
-            log.info("%s: unmounting", signal.Signals(number).name)
-            try:
-                await trio.to_thread.run_sync(_unmount_lazily, session)
-            except UsenetfsError as error:
-                log.warning("could not unmount: %s", error)
+        name = signal.Signals(await anext(signals)).name
+        log.info("%s: unmounting", name)
+        manager.stopping(f"unmounting {session.mountpoint}")
+        try:
+            await _unmount_now(session)
+        except UsenetfsError as error:
+            log.warning("could not unmount: %s; programs are cut off instead", error)
+        else:
+            with trio.move_on_after(PATIENCE):
+                name = signal.Signals(await anext(signals)).name
+                log.info("%s again", name)
+        log.warning("programs still use %s: they are cut off", session.mountpoint)
+        session.abandon()
+
+
+async def _unmount_now(session: MountSession) -> None:
+    with trio.move_on_after(FLUSH_PATIENCE):
+        await trio.to_thread.run_sync(_flush_kernel, session.mountpoint, abandon_on_cancel=True)
+    await trio.to_thread.run_sync(_unmount_lazily, session)
+
+
+def _flush_kernel(mountpoint: Path) -> None:
+    """Have the kernel hand over what it holds back; where it cannot, unmounting goes on as well."""
+    try:
+        descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        ctypes.CDLL(None).syncfs(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _unmount_lazily(session: MountSession) -> None:

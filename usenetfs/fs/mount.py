@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyfuse3
@@ -35,6 +35,11 @@ class MountSession:
 
     mountpoint: Path
     ended: trio.Event
+    _serving: trio.CancelScope = field(default_factory=trio.CancelScope, repr=False)
+
+    def abandon(self) -> None:
+        """End it whoever still uses it: their calls fail from now on."""
+        self._serving.cancel()
 
 
 @asynccontextmanager
@@ -46,6 +51,7 @@ async def mounted(
     allow_other: bool,
     read_only: bool,
     debug: bool,
+    noexec: bool = False,
 ) -> AsyncIterator[MountSession]:
     """Mount; inside the block the mount answers. Afterwards it is gone.
 
@@ -61,6 +67,8 @@ async def mounted(
         options.add("allow_other")
     if read_only:
         options.add("ro")
+    if noexec:
+        options.add("noexec")
     if debug:
         options.add("debug")
     try:
@@ -84,7 +92,8 @@ async def mounted(
 
 async def _serve(session: MountSession) -> None:
     try:
-        await pyfuse3.main(max_tasks=MAX_TASKS)
+        with session._serving:
+            await pyfuse3.main(max_tasks=MAX_TASKS)
     finally:
         session.ended.set()
 

@@ -150,6 +150,7 @@ def serve(
             writeback=chosen.writeback,
             foreground=foreground,
             debug=chosen.debug,
+            noexec=chosen.noexec,
             fsync=chosen.fsync,
             view=None if view is None else view.view,
         )
@@ -158,8 +159,10 @@ def serve(
             paths.logs, common.settings.log, verbosity=common.verbosity, secrets=secrets
         ):
             from usenetfs.daemon import run_daemon
+            from usenetfs.daemon.last_words import last_words
 
-            run_daemon(options)
+            with last_words(paths.logs):
+                run_daemon(options)
 
 
 def _run_reporting(
