@@ -23,7 +23,7 @@ from usenetfs.cli.exit_status import ExitStatus
 
 pytestmark = [pytest.mark.fuse, pytest.mark.timeout(300)]
 
-LARGE = 90 * BLOCK + 12_345
+LARGE = 45 * BLOCK + 12_345
 
 
 def _comes_back(world: World, mount: Mount, source: Path, below: str = "") -> None:
@@ -182,7 +182,7 @@ def test_an_interrupted_upload_goes_on(
 ) -> None:
     world, relay = counted
     relay.reset()
-    for limit in (25, 55):
+    for limit in (15, 33):
         running = Running(world, "upload", f"{large}/", f"{NAME}:/")
         wait_until(lambda limit=limit: relay.posts >= limit, "posts", 60)  # type: ignore[misc]
         status = running.end(number)
@@ -202,7 +202,7 @@ def test_the_daemon_dies_in_the_middle(counted: tuple[World, CountingRelay], lar
     mount = world.mount(NAME)
     relay.reset()
     running = Running(world, "upload", f"{large}/", f"{NAME}:/")
-    wait_until(lambda: relay.posts >= 30, "posts", 60)
+    wait_until(lambda: relay.posts >= 25, "posts", 60)
     mount.kill()
     output, _ = running.process.communicate(timeout=60)
     assert running.process.returncode == ExitStatus.GENERAL
