@@ -87,7 +87,7 @@ def test_another_programs_database(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "hint"), [(SCHEMA_VERSION + 1, "newer"), (0, "previous version")]
+    ("version", "hint"), [(SCHEMA_VERSION + 1, "newer"), (0, "version that made it")]
 )
 def test_another_schema_version(path: Path, version: int, hint: str) -> None:
     create(path).close()
@@ -327,6 +327,44 @@ def test_maintain_when_the_wal_has_grown(index: Index) -> None:
     for number in range(400):
         make_file(index, b"again %d" % number)
     assert index.wal_size() <= grown + (1 << 20)  # it started over
+
+
+def test_what_is_free_goes_back_to_the_disk(path: Path) -> None:
+    with create(path) as index:
+        with index.transaction():
+            for number in range(12):
+                index.database.write(
+                    "INSERT INTO local_held (number, part, data) VALUES (?, 0, zeroblob(?))",
+                    (number, 2 << 20),
+                )
+        inode = make_file(index, b"a")
+        assert not index.give_back()  # nothing is free
+        with index.transaction():
+            index.database.write("DELETE FROM local_held")
+        free, total = index.database.pages()
+        assert free > 6000
+        with index.transaction(), pytest.raises(DatabaseError, match="inside a transaction"):
+            index.give_back()
+        steps = 0
+        while index.give_back(256):
+            steps += 1
+        assert 4 <= steps <= 12
+        left, now = index.database.pages()
+        assert left < 4096
+        assert now < total
+        assert index.dirents.lookup(ROOT_INODE, b"a") == inode
+        assert index.check(deep=True) == []
+    assert path.stat().st_size == now * 4096
+
+
+def test_closing_leaves_statistics_for_the_planner(path: Path) -> None:
+    with create(path) as index:
+        for number in range(50):
+            make_file(index, b"%d" % number)
+    with reopen(path) as index:
+        tables = {row[0] for row in index.database.rows("SELECT tbl FROM sqlite_stat1")}
+        assert "dirents" in tables
+        assert index.check(deep=True) == []
 
 
 def test_closed_is_closed(path: Path) -> None:

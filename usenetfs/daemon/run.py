@@ -109,14 +109,16 @@ async def _publish_the_rest(parts: Parts) -> None:
 
 
 async def _maintain(parts: Parts) -> None:
-    """Keep the index's log short: the long part in a thread, the short one here."""
+    """Keep the index's log short (the long part in a thread, the short one here), and give the
+    disk back what the index no longer needs, little by little."""
     while True:
         await trio.sleep(MAINTENANCE_INTERVAL)
-        if parts.index.wal_size() < WAL_WORTH_IT:
-            continue
         try:
+            parts.index.give_back()
+            if parts.index.wal_size() < WAL_WORTH_IT:
+                continue
             await trio.to_thread.run_sync(parts.index.wal_checkpoint_step)
             parts.index.wal_checkpoint_inline()
         except UsenetfsError as error:
-            log.warning("the index's log could not be shortened: %s; tried again", error)
+            log.warning("the index could not be tidied up: %s; tried again", error)
             parts.errors.report(error)

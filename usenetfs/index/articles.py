@@ -216,15 +216,17 @@ class ArticleTable:
         self._next += 1
         return article_id(self._epoch, number)
 
-    def persist_numbering(self, article: ArticleId) -> None:
-        """Store that ``article`` and all ids before it are used. Inside a transaction."""
-        if article >> ARTICLE_NUMBER_BITS != self._epoch or article == NO_ARTICLE:
-            raise DatabaseError(f"article {article:#x} is not of epoch {self._epoch}")
-        self._next = max(self._next, (article & _NUMBER_MASK) + 1)
+    def persist_numbering(self, *articles: ArticleId) -> None:
+        """Store that ``articles`` and all ids before them are used. Inside a transaction."""
+        for article in articles:
+            if article >> ARTICLE_NUMBER_BITS != self._epoch or article == NO_ARTICLE:
+                raise DatabaseError(f"article {article:#x} is not of epoch {self._epoch}")
+        first_unused = (max(articles) & _NUMBER_MASK) + 1
+        self._next = max(self._next, first_unused)
         self._database.write(
             "INSERT INTO local_meta (key, value) VALUES ('next_article', ?)"
             " ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)",
-            ((article & _NUMBER_MASK) + 1,),
+            (first_unused,),
         )
 
     # --- on Usenet

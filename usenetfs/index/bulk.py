@@ -128,8 +128,8 @@ class BulkLoader:
             amount[0] += 1
             amount[1] += member.raw_length
         rows = []
+        self._articles.persist_numbering(*(one.article.id for one in batch))
         for one in batch:
-            self._articles.persist_numbering(one.article.id)
             if one.article.id in resting:
                 blocks, size = resting.pop(one.article.id)
                 posted = (one.article.posted_ns or now_ns) // 1_000_000_000

@@ -18,6 +18,7 @@ Threads: everything runs on the owner's thread, except :meth:`Database.sync` and
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -47,6 +48,12 @@ WAL_KEPT_BYTES: Final = 16 * 1024 * 1024
 """The WAL file is cut to this when it starts over."""
 
 STATEMENT_CACHE: Final = 256
+
+ANALYSIS_LIMIT: Final = 400
+"""Rows of each index that statistics look at."""
+
+_INCREMENTAL: Final = 2
+"""``PRAGMA auto_vacuum``."""
 
 
 class Transaction:
@@ -346,6 +353,33 @@ class Database:
         except apsw.Error as error:
             self._fail(error)
 
+    # --- upkeep
+
+    def pages(self) -> tuple[int, int]:
+        """Free pages of the file, and all of them."""
+        return self.value("PRAGMA freelist_count"), self.value("PRAGMA page_count")
+
+    def shrink(self, pages: int) -> bool:
+        """Return up to ``pages`` free pages to the disk; False for a file that cannot (it was made
+        before :func:`make_shrinkable`). Outside of transactions; it is one of its own."""
+        if self._writing:
+            raise DatabaseError("the file cannot shrink inside a transaction")
+        if self.read_only or self.value("PRAGMA auto_vacuum") != _INCREMENTAL:
+            return False
+        self.rows(f"PRAGMA incremental_vacuum({int(pages)})")
+        return True
+
+    def optimize(self) -> None:
+        """Bring the planner's statistics up to date where they are far off; milliseconds.
+
+        Part of closing: what fails here was no more than a wish.
+        """
+        if self._closed or self.read_only or self._writing:
+            return
+        with contextlib.suppress(apsw.Error):
+            self._connection.pragma("analysis_limit", ANALYSIS_LIMIT)
+            self._connection.pragma("optimize")
+
     # --- errors
 
     def _refuse(self) -> NoReturn:
@@ -353,6 +387,11 @@ class Database:
 
     def _fail(self, error: apsw.Error) -> NoReturn:
         raise translate(error, self.path) from error
+
+
+def make_shrinkable(connection: apsw.Connection) -> None:
+    """Before a file's first table: lets :meth:`Database.shrink` give pages back later."""
+    connection.pragma("auto_vacuum", _INCREMENTAL)
 
 
 def translate(error: apsw.Error, path: Path) -> DatabaseError | DiskFullError:

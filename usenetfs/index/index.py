@@ -30,9 +30,16 @@ from usenetfs.index.chain import ChainTable
 from usenetfs.index.changelog import Changelog
 from usenetfs.index.check import Checker, Finding
 from usenetfs.index.cut import Cut
-from usenetfs.index.database import Database, Transaction, sync_directory, translate
+from usenetfs.index.database import (
+    Database,
+    Transaction,
+    make_shrinkable,
+    sync_directory,
+    translate,
+)
 from usenetfs.index.dirents import DirentTable
 from usenetfs.index.inodes import COLUMNS, Inode, InodeTable
+from usenetfs.index.migrate import STEPS, migrate
 from usenetfs.index.schema import APPLICATION_ID, CREATE_SCHEMA, SCHEMA_VERSION
 from usenetfs.index.segments import SegmentTable
 from usenetfs.index.staging import StagingTable
@@ -43,6 +50,12 @@ from usenetfs.types import ROOT_INODE, BlockNumber, Durability, InodeId
 ROOT_MODE: Final = 0o040755
 WAL_STEP_BYTES: Final = 4 * 1024 * 1024
 """A WAL smaller than this is not worth a checkpoint."""
+
+GIVEN_BACK: Final = 256
+"""Pages of 4 KiB that one step returns to the disk."""
+
+WORTH_GIVING_BACK: Final = 4096
+"""Fewer free pages than these are kept for what comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +160,8 @@ class Index(Transitions):
 
     @classmethod
     def open(cls, path: Path | str, *, directory_key: bytes, read_only: bool = False) -> Index:
-        """Open an index; what an unclean stop left in the WAL is taken in.
+        """Open an index; what an unclean stop left in the WAL is taken in, and a file of an earlier
+        version is brought to this one's (migrate.py).
 
         Raises :class:`SchemaVersionError` for another version's, :class:`FilesystemBusyError` if
         another process has it open for writing, :class:`DatabaseError` for anything else: not
@@ -162,6 +176,7 @@ class Index(Transitions):
             )
         database = Database(path, read_only=read_only)
         try:
+            migrate(database)
             identity = _identify(database, directory_key)
             return cls(database, identity, directory_key=directory_key)
         except BaseException:
@@ -171,6 +186,7 @@ class Index(Transitions):
     def close(self) -> None:
         """Close the database; an open transaction is rolled back. May be called twice."""
         self.changelog.close()
+        self._database.optimize()
         self._database.close()
 
     def __enter__(self) -> Self:
@@ -330,6 +346,17 @@ class Index(Transitions):
         self.wal_checkpoint_inline()
         return True
 
+    def give_back(self, pages: int = GIVEN_BACK) -> bool:
+        """Return up to ``pages`` free pages to the disk if much of the file is free; whether it is.
+
+        A step takes a few milliseconds. Free pages are used again, so a file that shrinks and grows
+        all the time would only be copied around: a quarter must be free, and more than 16 MiB.
+        """
+        free, total = self._database.pages()
+        if free < WORTH_GIVING_BACK or free * 4 < total:
+            return False
+        return self._database.shrink(pages)
+
     # --- checking
 
     def check(
@@ -390,6 +417,7 @@ def _build(path: Path, meta: dict[str, object], root: tuple[int, ...]) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
+        make_shrinkable(connection)
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(CREATE_SCHEMA)
         connection.executemany(
@@ -416,10 +444,13 @@ def _identify(database: Database, directory_key: bytes) -> FilesystemIdentity:
         raise DatabaseError(f"{path} is not an index of usenetfs", hint="check the path")
     version = database.value("PRAGMA user_version")
     if version != SCHEMA_VERSION:
-        newer = version > SCHEMA_VERSION
+        hint = "open it once with the version that made it"
+        if version > SCHEMA_VERSION:
+            hint = "install a newer usenetfs"
+        elif version in STEPS:
+            hint = "mount it once, not read-only: that brings it to this version"
         raise SchemaVersionError(
-            f"{path} has schema version {version}, this program knows {SCHEMA_VERSION}",
-            hint="install a newer usenetfs" if newer else "open it once with the previous version",
+            f"{path} has schema version {version}, this program knows {SCHEMA_VERSION}", hint=hint
         )
     meta: dict[str, Any] = dict(database.rows("SELECT key, value FROM meta"))
     try:

@@ -26,6 +26,7 @@ from usenetfs.index.chain import ChainState, ChainTable
 from usenetfs.index.database import (
     Database,
     Row,
+    make_shrinkable,
     sync_directory,
     translate,
     translate_os_error,
@@ -76,6 +77,7 @@ class Replica:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
             connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
             try:
+                make_shrinkable(connection)
                 connection.execute(CREATE_SCHEMA)
                 connection.pragma("application_id", APPLICATION_ID)
                 connection.pragma("user_version", SCHEMA_VERSION)
