@@ -128,7 +128,10 @@ COMMANDS: Final[Mapping[str, Sequence[Callable[..., None]]]] = {
         file_commands.rm,
         file_commands.mv,
     ),
-    CARE: (filesystem_commands.fsck,),
+    CARE: (
+        filesystem_commands.doctor,
+        filesystem_commands.fsck,
+    ),
     SERVERS: (nntpd,),
 }
 for _panel, _commands in COMMANDS.items():

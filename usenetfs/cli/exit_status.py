@@ -43,7 +43,9 @@ class ExitStatus(enum.IntEnum):
 
 MEANING: Final[dict[ExitStatus, str]] = {
     ExitStatus.OK: "success",
-    ExitStatus.GENERAL: "an error that has no status of its own",
+    ExitStatus.GENERAL: (
+        "an error that has no status of its own (`doctor`: something will not work)"
+    ),
     ExitStatus.USAGE: "the command line or the configuration is wrong",
     ExitStatus.NETWORK: "no server could be reached, or none could serve",
     ExitStatus.AUTHENTICATION: "a server does not accept the user name or the password",

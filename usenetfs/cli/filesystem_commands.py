@@ -180,3 +180,20 @@ def fsck(
     from usenetfs.cli.commands.fsck import run
 
     run(ctx.obj, name, repair=repair, dry_run=dry_run, deep=deep, as_json=json)
+
+
+def doctor(
+    ctx: typer.Context,
+    name: AnyName = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Leave the servers out, and ask no passphrase.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Check what a mount needs: FUSE, limits, clock, disk, permissions, servers. Posts nothing.
+
+    Status 1 when something will not work. Example: usenetfs doctor
+    """
+    from usenetfs.cli.commands.doctor import run
+
+    run(ctx.obj, name, offline=offline, as_json=json)

@@ -128,7 +128,7 @@ class Examiner:
         began = trio.current_time()
         async with self._session() as session:
             login = trio.current_time() - began
-            tls = _tls_of(session)
+            tls = tls_of(session)
             traits = session.traits
             self._tell("round trip")
             round_trip = await self._round_trip(session)
@@ -393,7 +393,7 @@ async def _leave(session: PlainSession) -> None:
     session.close()
 
 
-def _tls_of(session: PlainSession) -> Tls | None:
+def tls_of(session: PlainSession) -> Tls | None:
     if not isinstance(session.stream, TlsStream):
         return None
     version, cipher, der = session.stream.describe()
