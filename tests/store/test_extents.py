@@ -53,11 +53,8 @@ def test_behaves_like_a_set_of_integers(
     assert extents.end == max(model, default=-1) + 1
     assert len(extents) == len(list(extents))
     assert extents.covers(start, end) == (asked <= model)
-    assert extents.overlaps(start, end) == bool(asked & model)
     inside = {byte for low, high in extents.within(start, end) for byte in range(low, high)}
     assert inside == asked & model
-    missing = {byte for low, high in extents.gaps(end) for byte in range(low, high)}
-    assert missing == set(range(end)) - model
     assert Extents.unpack(extents.pack()) == extents == Extents(pairs_of(model))
 
 
@@ -97,7 +94,7 @@ def test_what_does_not_fit_the_stored_form_is_refused() -> None:
 @pytest.mark.parametrize(("start", "end"), [(-1, 3), (3, 2)])
 def test_what_is_not_a_range_is_refused(start: int, end: int) -> None:
     extents = Extents([(0, 10)])
-    for operation in (extents.add, extents.subtract, extents.covers, extents.overlaps):
+    for operation in (extents.add, extents.subtract, extents.covers):
         with pytest.raises(ValueError, match="not a range"):
             operation(start, end)
     with pytest.raises(ValueError, match="negative"):

@@ -23,9 +23,8 @@ from tests.store.places import (
     small,
 )
 from usenetfs.errors import DiskFullError, LocalStorageError
-from usenetfs.store import group_files, staging
+from usenetfs.store import group_files
 from usenetfs.store.staging import Staging, Swept
-from usenetfs.types import InodeId
 
 # --- data ----------------------------------------------------------------------------------------
 
@@ -99,24 +98,6 @@ def test_a_write_after_a_discard_is_not_freed_with_it(store: Staging) -> None:
     store.reclaim()
     assert store.read(ONE, block(0), 0, BLOCK) == (bytes(100) + b"new").ljust(BLOCK, b"\0")
     assert store.read(ONE, block(1), 0, BLOCK) == bytes(BLOCK)
-
-
-def test_a_reader_learns_that_its_block_was_discarded(
-    store: Staging, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(staging, "_RECENT", 2)
-    mark = store.read_mark()
-    assert not store.discarded_since(ONE, mark)
-    store.discard(ONE, [block(0)])
-    assert store.discarded_since(ONE, mark)
-    assert not store.discarded_since(TWO, mark)
-    assert not store.discarded_since(ONE, store.read_mark())
-    later = store.read_mark()
-    for inode in (5, 6, 7):
-        store.truncate(InodeId(inode), 0)
-    # Too many to remember each: those forgotten are suspected.
-    assert store.discarded_since(TWO, mark)
-    assert store.discarded_since(InodeId(7), later)
 
 
 def test_where_holes_cannot_be_punched_space_is_freed_by_whole_files(

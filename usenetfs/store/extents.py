@@ -80,15 +80,6 @@ class Extents:
         right = bisect_right(edges, start)
         return bool(right & 1) and end <= edges[right]
 
-    def overlaps(self, start: int, end: int) -> bool:
-        """Whether any of ``[start, end)`` is there."""
-        if not 0 <= start < end:
-            _check_range(start, end)
-            return False
-        edges = self._edges
-        right = bisect_right(edges, start)
-        return bool(right & 1) or (right < len(edges) and edges[right] < end)
-
     def within(self, start: int, end: int) -> list[tuple[int, int]]:
         """The parts of ``[start, end)`` that are there, in order."""
         edges = self._edges
@@ -99,20 +90,6 @@ class Extents:
             if low < high:
                 found.append((low, high))
             at += 2
-        return found
-
-    def gaps(self, length: int) -> list[tuple[int, int]]:
-        """The parts of ``[0, length)`` that are not there, in order."""
-        found = []
-        at = 0
-        for start, end in self:
-            if start >= length:
-                break
-            if at < start:
-                found.append((at, start))
-            at = end
-        if at < length:
-            found.append((at, length))
         return found
 
     @property

@@ -17,9 +17,8 @@ Discarding while others read and write
     :meth:`Staging.reclaim` frees later in a thread. A write to a marked block frees that block
     first and keeps its own bytes.
 
-    A reader that planned its read in the loop and reads in a thread may find its block discarded
-    and zeroed in between. It compares marks: :meth:`Staging.read_mark` when planning, and after
-    the read :meth:`Staging.discarded_since`; if true it plans again (now from Usenet or the cache).
+    A read in a thread may find its block discarded and zeroed since it was planned: who reads there
+    compares the generation of its block afterwards, and drops what it has if that differs.
 
     Writing and discarding the *same* block at the same time from two threads is the caller's error.
 
@@ -30,13 +29,11 @@ discarded and not reclaimed). :meth:`Staging.sweep`, at mount, removes it.
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from usenetfs.store.extents import Extents
 from usenetfs.store.group_files import BUCKETS, GroupFiles, Key
@@ -45,9 +42,6 @@ from usenetfs.store.syscalls import read_padded, storage_error, sync_directory, 
 from usenetfs.types import DEFAULT_BLOCK_SIZE, BlockNumber, InodeId
 
 Buffer = bytes | bytearray | memoryview
-
-_RECENT: Final = 1024
-"""Inodes whose last discard is known exactly; for others the answer errs on the safe side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +77,6 @@ class Staging:
             block_size=block_size,
             on_created=self._syncing.note_created,
         )
-        self._marks_lock = threading.Lock()
-        self._mark = 0
-        self._mark_floor = 0
-        self._marks: OrderedDict[int, int] = OrderedDict()
         self._make_directories()
         for key, _ in self._entries():
             self._files.note_group(key)
@@ -154,7 +144,6 @@ class Staging:
             first = block if key[1] == group else 0
             if key[1] >= group and first < self.blocks_per_file:
                 self._files.doom(key, first, self.blocks_per_file)
-        self._note_discard(inode)
 
     # --- discarding -------------------------------------------------------------------------------
 
@@ -163,13 +152,11 @@ class Staging:
         for block in blocks:
             group, index = divmod(block, self.blocks_per_file)
             self._files.doom((inode, group), index, index + 1)
-        self._note_discard(inode)
 
     def discard_inode(self, inode: InodeId) -> None:
         """Discards every block of the inode."""
         for key in self._files.keys_of(inode):
             self._files.doom(key, 0, self.blocks_per_file)
-        self._note_discard(inode)
 
     def reclaim(self) -> None:
         """Frees what was discarded, and removes files that hold nothing any more.
@@ -182,17 +169,6 @@ class Staging:
     def reclaimable(self) -> int:
         """How many files :meth:`reclaim` would look at."""
         return self._files.counts()[2]
-
-    def read_mark(self) -> int:
-        """To be taken when a read is planned, for :meth:`discarded_since`."""
-        return self._mark
-
-    def discarded_since(self, inode: InodeId, mark: int) -> bool:
-        """Whether blocks of the inode were, or may have been, discarded since ``mark``."""
-        if self._mark == mark:
-            return False
-        with self._marks_lock:
-            return self._marks.get(inode, self._mark_floor) > mark
 
     # --- durability, accounting -------------------------------------------------------------------
 
@@ -247,7 +223,6 @@ class Staging:
                 self._files.doom(key, first, last)
             self._files.reclaim(key)
             removed += not os.path.lexists(self._files.path(key))
-        self._note_discard(None)
         return Swept(removed, max(0, before - self.recount()))
 
     def close(self) -> None:
@@ -331,18 +306,6 @@ class Staging:
     def _check_in_block(self, start: int, length: int) -> None:
         if start < 0 or length < 0 or start + length > self._block_size:
             raise ValueError(f"{length} bytes at {start} are not within a block")
-
-    def _note_discard(self, inode: int | None) -> None:
-        with self._marks_lock:
-            self._mark += 1
-            if inode is None:
-                self._mark_floor = self._mark
-                self._marks.clear()
-                return
-            self._marks[inode] = self._mark
-            self._marks.move_to_end(inode)
-            if len(self._marks) > _RECENT:
-                self._mark_floor = self._marks.popitem(last=False)[1]
 
     def _make_directories(self) -> None:
         try:

@@ -17,7 +17,7 @@ Rules:
   index inside the caller's transaction, and :meth:`saved` hears of its commit. A hot block that
   is not saved is never dropped.
 - **Claims.** An upload claims a block, reads it in a thread, and hands the claim back. A claim
-  whose block changed while it was read is torn, and is given up (:meth:`Claim.torn`).
+  whose block changed while it was read is torn, and is given up (:meth:`StagedBlocks.torn`).
 - **Clean ground.** What an earlier life of the same place left in staging is punched out before a
   whole block grows over it; beyond its length, staging is never looked at.
 
