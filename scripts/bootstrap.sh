@@ -56,9 +56,10 @@ as_root() {
 }
 
 base_packages() {
-    # To build and run: FUSE with its headers, a compiler. To test: programs run inside the mount.
+    # To build and run: FUSE with its headers, a compiler. To test: programs run inside the mount,
+    # and a browser for the web page.
     printf '%s\n' fuse3 libfuse3-dev pkg-config gcc libc6-dev make git rsync fio acl attr \
-        ca-certificates diffutils e2fsprogs openssl procps util-linux
+        ca-certificates chromium diffutils e2fsprogs openssl procps util-linux
     if find_python complete >/dev/null; then
         :
     elif find_python version >/dev/null && [ "$(find_python version)" = /usr/bin/python3 ]; then

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 BOUNDS: Final = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -122,6 +122,7 @@ class Operation:
         "number",
         "octets",
         "outcome",
+        "progress",
         "stage",
         "stages",
         "started",
@@ -152,6 +153,8 @@ class Operation:
         """What it is at now; what it ended in."""
         self.stages: dict[str, float] = {}
         """Seconds that each stage took, in order."""
+        self.progress: Callable[[], Mapping[str, Any]] | None = None
+        """Where it stands, for operations that can say: an event of ``docs/transfers.md``."""
         self.duration: float | None = None
         self.outcome = Outcome.ACTIVE
         self.error = ""

@@ -14,16 +14,22 @@ from typing import TypeVar
 import pytest
 import trio
 
-from usenetfs.control.app import serve_control
 from usenetfs.control.client import ControlClient, RemoteError
 from usenetfs.control.model import (
     CacheReport,
     DropReport,
+    HistoryReport,
+    LimitsReport,
+    OperationReport,
+    OperationsReport,
+    RecentError,
+    Sample,
     StatusReport,
     SyncReport,
     UnmountReport,
     WarmReport,
 )
+from usenetfs.control.serving import serve_control
 from usenetfs.errors import ControlError, MountError, NotMountedError, UsenetfsError
 
 T = TypeVar("T")
@@ -35,6 +41,7 @@ class FakeDaemon:
     def __init__(self) -> None:
         self.error: Exception | None = None
         self.calls: list[str] = []
+        self.problems: tuple[RecentError, ...] = ()
         self.syncing = trio.Event()
         self.synced = trio.Event()
         self.answered = trio.Event()
@@ -47,7 +54,25 @@ class FakeDaemon:
 
     async def status(self) -> StatusReport:
         await self._called("status")
-        return StatusReport(name="photos", state="mounted", pid=os.getpid(), files=3)
+        return StatusReport(
+            name="photos", state="mounted", pid=os.getpid(), files=3, recent_errors=self.problems
+        )
+
+    async def history(self) -> HistoryReport:
+        await self._called("history")
+        return HistoryReport(samples=(Sample(1.0, upload=5.0),))
+
+    async def operations(self) -> OperationsReport:
+        await self._called("operations")
+        return OperationsReport(active=(OperationReport("ab-1", "sync", "sync"),))
+
+    async def operation(self, operation_id: str) -> OperationReport:
+        await self._called(f"operation {operation_id}")
+        return OperationReport(operation_id, "sync", "sync")
+
+    async def limits(self) -> LimitsReport:
+        await self._called("limits")
+        return LimitsReport(rate=5)
 
     async def cache(self) -> CacheReport:
         await self._called("cache")

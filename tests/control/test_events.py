@@ -9,10 +9,11 @@ import pytest
 import trio
 import trio.lowlevel
 
-from usenetfs.control.app import DaemonFacade, serve_control
+from usenetfs.control.app import DaemonFacade
 from usenetfs.control.client import ControlClient, RemoteError
 from usenetfs.control.events import Emit, EventQueue, Job
-from usenetfs.control.model import UploadRequest
+from usenetfs.control.requests import UploadRequest
+from usenetfs.control.serving import serve_control
 from usenetfs.errors import ControlError, DiskFullError, PosixError
 
 REQUEST = UploadRequest(sources=("/a\udcff",), target="/b")

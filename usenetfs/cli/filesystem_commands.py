@@ -103,11 +103,17 @@ def status(
     name: AnyName = None,
     json: Json = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep showing it.")] = False,
+    link: Annotated[
+        bool, typer.Option("--link", help="Print the link of the web page, with its token.")
+    ] = False,
 ) -> None:
-    """Show where everything stands: what is safe, queues, speeds, servers, cache, errors."""
+    """Show where everything stands: what is safe, queues, speeds, servers, cache, errors.
+
+    Example: usenetfs status --watch
+    """
     from usenetfs.cli.commands.status import run
 
-    run(ctx.obj, name, as_json=json, watch=watch)
+    run(ctx.obj, name, as_json=json, watch=watch, link=link)
 
 
 def sync(ctx: typer.Context, name: AnyName = None, json: Json = False) -> None:

@@ -8,7 +8,7 @@ from usenetfs.cli.context import Common
 from usenetfs.cli.transfer_view import TransferView
 from usenetfs.config.directories import FilesystemPaths
 from usenetfs.control.client import ControlClient
-from usenetfs.control.model import DownloadRequest, UploadRequest
+from usenetfs.control.requests import DownloadRequest, UploadRequest
 from usenetfs.errors import NotMountedError
 
 if TYPE_CHECKING:

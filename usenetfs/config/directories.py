@@ -65,6 +65,11 @@ class FilesystemPaths:
         return self.data / "control.sock"
 
     @property
+    def token(self) -> Path:
+        """What the control API asks for where it listens on a port."""
+        return self.data / "token"
+
+    @property
     def articles(self) -> Path:
         """The cache of fetched articles."""
         return self.cache / "articles"

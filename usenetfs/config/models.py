@@ -383,6 +383,27 @@ class LogSection(Section):
     """How many old files are kept."""
 
 
+def _listen(value: object) -> object:
+    """``8119`` and ``localhost:8119`` are ports of this machine; other addresses are refused."""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        return value
+    host, _, port = str(value).strip().rpartition(":")
+    host = {"": "127.0.0.1", "localhost": "127.0.0.1", "[::1]": "[::1]"}.get(host, host)
+    if host not in {"127.0.0.1", "[::1]"}:
+        raise ValueError(f'"{host}" is not this machine: only 127.0.0.1, localhost and [::1] are')
+    if not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
+        raise ValueError(f'"{port}" is no port; an address is such as "127.0.0.1:8119"')
+    return f"{host}:{int(port)}"
+
+
+class ControlSection(Section):
+    """``[control]``: the daemon's own answers, on a port of this machine."""
+
+    listen: Annotated[str, BeforeValidator(_listen)] | None = None
+    """Where to serve the web page, the API and metrics, such as ``127.0.0.1:8119``; off unless
+    given."""
+
+
 class Settings(BaseSettings):
     """Everything, validated. Made by ``loader.load``; defaults alone by ``Settings()``."""
 
@@ -401,6 +422,7 @@ class Settings(BaseSettings):
     upload: UploadSection = UploadSection()
     network: NetworkSection = NetworkSection()
     log: LogSection = LogSection()
+    control: ControlSection = ControlSection()
 
     @model_validator(mode="after")
     def _server_names_differ(self) -> Settings:

@@ -1,8 +1,7 @@
 """The control API: HTTP requests in, calls of the daemon's facade out.
 
-Owns the routes, the status codes and the JSON around values; serves them with hypercorn on a Unix
-socket that only its owner can open (0600 in a directory that is 0700). What a request means is the
-facade's business.
+Owns the status codes and the JSON around values. What there is to ask is in ``endpoints.py``, where
+it is served in ``serving.py``; what a request means is the facade's business.
 """
 
 from __future__ import annotations
@@ -10,10 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
-import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import trio
@@ -23,22 +19,34 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from usenetfs.control.client import short_path
+from usenetfs.control.endpoints import ENDPOINTS, METRICS_TYPE, PAGE_TYPE
 from usenetfs.control.events import EventStream, Job
+from usenetfs.control.message import Message
 from usenetfs.control.model import (
     CacheReport,
-    DownloadRequest,
     DropReport,
     ErrorReport,
+    HistoryReport,
     LimitsReport,
-    Message,
+    OperationReport,
+    OperationsReport,
     RemoveReport,
     StatusReport,
     SyncReport,
     UnmountReport,
-    UploadRequest,
     WarmReport,
 )
+from usenetfs.control.page import page as the_page
+from usenetfs.control.requests import (
+    DownloadRequest,
+    MoveRequest,
+    PathRequest,
+    RemoveRequest,
+    SettingRequest,
+    UnmountRequest,
+    UploadRequest,
+)
+from usenetfs.control.stream import Watchers
 from usenetfs.errors import (
     ConfigurationError,
     FilesystemBusyError,
@@ -51,14 +59,14 @@ from usenetfs.errors import (
 )
 
 if TYPE_CHECKING:
-    from hypercorn.typing import ASGIFramework
     from starlette.types import ASGIApp
 
 M = TypeVar("M", bound=Message)
 
+Handler = Callable[[Request], Awaitable[Any]]
+
 log = logging.getLogger("usenetfs.control")
 
-METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _MAX_BODY: Final = 4 << 20
 """Octets: as many sources as a command line can name."""
 
@@ -69,6 +77,16 @@ class DaemonFacade(Protocol):
     async def status(self) -> StatusReport:
         """Where everything stands; must answer in milliseconds whatever the servers do."""
         ...
+
+    async def history(self) -> HistoryReport: ...
+
+    async def operations(self) -> OperationsReport: ...
+
+    async def operation(self, operation_id: str) -> OperationReport:
+        """PathNotFoundError."""
+        ...
+
+    async def limits(self) -> LimitsReport: ...
 
     async def cache(self) -> CacheReport: ...
 
@@ -110,52 +128,88 @@ class DaemonFacade(Protocol):
 
 
 def build_app(facade: DaemonFacade) -> Starlette:
-    """The ASGI application over ``facade``."""
+    """The ASGI application over ``facade``: a route for each endpoint, and no other."""
+    handlers = _handlers(facade) | _work_handlers(facade)
+    routes = [
+        Route(each.path, _guarded(handlers.pop(each.name)), methods=[each.method])
+        for each in ENDPOINTS
+    ]
+    assert not handlers, f"no endpoint is called {', '.join(handlers)}"
+    return Starlette(routes=routes)
+
+
+def _handlers(facade: DaemonFacade) -> dict[str, Handler]:
+    """What tells something."""
+    watchers = Watchers(facade)
 
     async def status(_: Request) -> Response:
         return _answer(await facade.status())
 
+    async def history(_: Request) -> Response:
+        return _answer(await facade.history())
+
+    async def operations(_: Request) -> Response:
+        return _answer(await facade.operations())
+
+    async def operation(request: Request) -> Response:
+        return _answer(await facade.operation(request.path_params["id"]))
+
+    async def events(request: Request) -> ASGIApp:
+        await trio.lowlevel.checkpoint()
+        return watchers.watch(request.query_params.get("interval"))
+
     async def cache(_: Request) -> Response:
         return _answer(await facade.cache())
 
+    async def limits(_: Request) -> Response:
+        return _answer(await facade.limits())
+
     async def metrics(_: Request) -> Response:
         return PlainTextResponse(await facade.metrics(), media_type=METRICS_TYPE)
+
+    async def page(_: Request) -> Response:
+        await trio.lowlevel.checkpoint()
+        content, policy = the_page()
+        headers = {"Content-Security-Policy": policy}
+        return Response(content, media_type=PAGE_TYPE, headers=headers)
+
+    async def openapi(_: Request) -> Response:
+        from usenetfs.control.openapi import openapi
+
+        await trio.lowlevel.checkpoint()
+        return JSONResponse(openapi())
+
+    return {
+        "cache": cache,
+        "events": events,
+        "history": history,
+        "limits": limits,
+        "metrics": metrics,
+        "openapi": openapi,
+        "operation": operation,
+        "operations": operations,
+        "page": page,
+        "prometheus": metrics,
+        "status": status,
+    }
+
+
+def _work_handlers(facade: DaemonFacade) -> dict[str, Handler]:
+    """What changes something, or lasts."""
 
     async def sync(_: Request) -> Response:
         return _answer(await facade.sync())
 
     async def drop_cache(request: Request) -> Response:
-        path = (await _body(request)).get("path")
-        return _answer(await facade.drop_cache(None if path is None else _text(path, "path")))
+        return _answer(await facade.drop_cache((await _read(request, PathRequest)).path))
 
     async def warm_cache(request: Request) -> Response:
-        path = (await _body(request)).get("path", "/")
-        return _answer(await facade.warm_cache(_text(path, "path")))
+        return _answer(await facade.warm_cache((await _read(request, PathRequest)).path or "/"))
 
     async def unmount(request: Request) -> Response:
-        lazy = (await _body(request)).get("lazy", False)
-        if not isinstance(lazy, bool):
-            raise UsageError("lazy must be true or false")
-        answer = _answer(await facade.unmount(lazy=lazy))
+        answer = _answer(await facade.unmount(lazy=(await _read(request, UnmountRequest)).lazy))
         answer.background = BackgroundTask(facade.unmount_answered)
         return answer
-
-    return Starlette(
-        routes=[
-            Route("/v1/status", _guarded(status), methods=["GET"]),
-            Route("/v1/cache", _guarded(cache), methods=["GET"]),
-            Route("/v1/metrics", _guarded(metrics), methods=["GET"]),
-            Route("/v1/sync", _guarded(sync), methods=["POST"]),
-            Route("/v1/cache/warm", _guarded(warm_cache), methods=["POST"]),
-            Route("/v1/cache/drop", _guarded(drop_cache), methods=["POST"]),
-            Route("/v1/unmount", _guarded(unmount), methods=["POST"]),
-            *_work_routes(facade),
-        ],
-    )
-
-
-def _work_routes(facade: DaemonFacade) -> list[Route]:
-    """What the daemon does for others, and how."""
 
     async def upload(request: Request) -> ASGIApp:
         return EventStream(await facade.upload(await _read(request, UploadRequest)))
@@ -164,96 +218,32 @@ def _work_routes(facade: DaemonFacade) -> list[Route]:
         return EventStream(await facade.download(await _read(request, DownloadRequest)))
 
     async def change_setting(request: Request) -> Response:
-        body = await _body(request)
-        key, value = body.get("key"), body.get("value")
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise UsageError("key and value must be text")
-        return _answer(await facade.change_setting(key, value))
+        asked = await _read(request, SettingRequest)
+        return _answer(await facade.change_setting(asked.key, asked.value))
 
     async def remove(request: Request) -> Response:
-        body = await _body(request)
-        paths, recursive = body.get("paths"), body.get("recursive", False)
-        if not isinstance(paths, list) or not isinstance(recursive, bool):
-            raise UsageError("paths must be a list, recursive true or false")
-        return _answer(await facade.remove([str(path) for path in paths], recursive=recursive))
+        asked = await _read(request, RemoveRequest)
+        return _answer(await facade.remove(asked.paths, recursive=asked.recursive))
 
     async def move(request: Request) -> Response:
-        body = await _body(request)
-        await facade.move(str(body.get("source", "")), str(body.get("target", "")))
+        asked = await _read(request, MoveRequest)
+        await facade.move(asked.source, asked.target)
         return _answer(Message())
 
-    return [
-        Route("/v1/remove", _guarded(remove), methods=["POST"]),
-        Route("/v1/move", _guarded(move), methods=["POST"]),
-        Route("/v1/upload", _guarded(upload), methods=["POST"]),
-        Route("/v1/download", _guarded(download), methods=["POST"]),
-        Route("/v1/settings", _guarded(change_setting), methods=["POST"]),
-    ]
-
-
-async def serve_control(
-    facade: DaemonFacade,
-    control_socket: Path,
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Serve until cancelled; started when the socket accepts. Removes the socket at the end.
-
-    The caller holds the filesystem's lock, so a socket file that is there belongs to nobody.
-    """
-    from hypercorn.config import Config, Sockets
-    from hypercorn.trio.run import worker_serve
-    from hypercorn.utils import wrap_app
-
-    config = Config()
-    config.accesslog = None
-    config.errorlog = logging.getLogger("usenetfs.control.http")
-    config.errorlog.setLevel(logging.WARNING)  # where it listens is nobody's news
-    config.include_server_header = False
-    config.graceful_timeout = 1.0
-    config.keep_alive_timeout = 5.0
-    app: ASGIFramework = build_app(facade)  # type: ignore[assignment]
-    wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
-    with _listening(control_socket) as listener:
-        sockets = Sockets([], [listener], [])
-        async with trio.open_nursery() as nursery:
-            await nursery.start(
-                lambda *, task_status: worker_serve(
-                    wrapped, config, sockets=sockets, task_status=task_status
-                )
-            )
-            task_status.started()
-            log.debug("control API at %s", control_socket)
-
-
-@contextlib.contextmanager
-def _listening(path: Path) -> Iterator[socket.socket]:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        path.unlink(missing_ok=True)
-        with short_path(path) as address:
-            # The mode must be right from the first moment; the umask is the process's, and no
-            # other thread makes files yet when the daemon starts its API.
-            before = os.umask(0o177)
-            try:
-                listener.bind(address)
-            finally:
-                os.umask(before)
-        listener.listen(64)
-        listener.settimeout(0)
-    except OSError as error:
-        listener.close()
-        raise LocalStorageError(f"cannot listen at {path}: {error.strerror}") from error
-    try:
-        yield listener
-    finally:
-        listener.close()
-        path.unlink(missing_ok=True)
+    return {
+        "change_setting": change_setting,
+        "download": download,
+        "drop_cache": drop_cache,
+        "move": move,
+        "remove": remove,
+        "sync": sync,
+        "unmount": unmount,
+        "upload": upload,
+        "warm_cache": warm_cache,
+    }
 
 
 # --- requests and answers ------------------------------------------------------------------------
-
-Handler = Callable[[Request], Awaitable[Any]]
 
 
 def _guarded(handler: Handler) -> Handler:
@@ -293,12 +283,6 @@ async def _read(request: Request, kind: type[M]) -> M:
         return kind.from_json(await _body(request))
     except ValueError as error:
         raise UsageError(f"the request is malformed: {error}") from None
-
-
-def _text(value: object, name: str) -> str:
-    if not isinstance(value, str):
-        raise UsageError(f"{name} must be text")
-    return value
 
 
 def _answer(message: Message) -> Response:

@@ -16,12 +16,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from usenetfs.control.message import Message
 from usenetfs.control.model import (
     CacheReport,
     DropReport,
     ErrorReport,
     LimitsReport,
-    Message,
     RemoveReport,
     StatusReport,
     SyncReport,

@@ -10,36 +10,16 @@ Light on purpose (the CLI loads it): no pydantic.
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Final, Literal
+
+from usenetfs.control.message import Message
 
 API_VERSION: Final = 1
 
 MountState = Literal["starting", "mounted", "working", "draining", "unmounting", "not mounted"]
 """``working``: a command has it open, without a mount."""
 ServerState = Literal["healthy", "degraded", "down", "idle", "unknown"]
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """Base of all answers."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain dicts, lists, numbers and text."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Any) -> Self:
-        """The inverse of ``to_json``; unknown keys are ignored, missing ones take their default.
-
-        ValueError when ``data`` is not of this shape at all.
-        """
-        return _build(cls, data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +64,14 @@ class SpeedReport(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class CountReport(Message):
+    """How often something was."""
+
+    name: str
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ServerReport(Message):
     """One server of the provider set."""
 
@@ -99,6 +87,12 @@ class ServerReport(Message):
     last_error: str | None = None
     bytes_up: int = 0
     bytes_down: int = 0
+    waiting: int = 0
+    """Requests that wait for a connection."""
+    requests: tuple[CountReport, ...] = ()
+    """Answered, by verb."""
+    retries: tuple[CountReport, ...] = ()
+    """Sent again on another connection, by the code of the error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +103,8 @@ class RetryReport(Message):
     attempts: int = 0
     retries: int = 0
     given_up: int = 0
+    reasons: tuple[CountReport, ...] = ()
+    """Why, by the code of the error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +149,96 @@ class LimitsReport(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class UploadReport(Message):
+    """What became of blocks, since the mount."""
+
+    articles_posted: int = 0
+    blocks_uploaded: int = 0
+    """Blocks whose content went into an article."""
+    blocks_linked: int = 0
+    """Blocks whose content was on the servers already, or on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessReport(Message):
+    """What the daemon takes of the machine."""
+
+    memory_bytes: int = 0
+    """Resident."""
+    cpu_percent: float = 0.0
+    """Of one processor, over the last seconds."""
+    cpu_seconds: float = 0.0
+    disk_read: float = 0.0
+    """Octets a second, over the last seconds."""
+    disk_write: float = 0.0
+    disk_read_bytes: int = 0
+    disk_written_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IndexingReport(Message):
+    """Files and directories that were added to the index."""
+
+    now: float = 0.0
+    """A second, over the last seconds."""
+    total: int = 0
+    """Since the filesystem was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class KindReport(Message):
+    """Operations of one kind, since the mount. Durations in seconds."""
+
+    kind: str
+    """``upload`` and ``fetch`` (an article each), ``sync``, ``checkpoint``, ``import``,
+    ``export``."""
+    active: int = 0
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    mean: float | None = None
+    median: float | None = None
+    p95: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TransferReport(Message):
+    """A file on its way."""
+
+    path: str
+    direction: str
+    """``up`` or ``down``."""
+    size: int = 0
+    left: int = 0
+    """Up: octets that are not seen on a server yet."""
+    articles: int = 0
+    """On their way now."""
+    stage: str = ""
+    """Up: what the oldest of them is at: ``seal``, ``queue``, ``post``, ``check``."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport(Message):
+    """An ``usenetfs upload`` or ``usenetfs download`` under way."""
+
+    id: str
+    kind: str
+    """``import`` or ``export``."""
+    name: str
+    phase: str = ""
+    counting: bool = False
+    """Whether what was found still grows."""
+    files_found: int = 0
+    files_done: int = 0
+    files_failed: int = 0
+    bytes_found: int = 0
+    bytes_done: int = 0
+    speed: float = 0.0
+    time_left: float | None = None
+    current: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RecentError(Message):
     """Something that went wrong lately, with what to do about it."""
 
@@ -194,12 +280,88 @@ class StatusReport(Message):
     cache: CacheReport = field(default_factory=CacheReport)
     checkpoint: CheckpointReport = field(default_factory=CheckpointReport)
     recent_errors: tuple[RecentError, ...] = ()
+    failure_rate: float = 0.0
+    """Share of the last operations that failed; of 256 at most."""
+    uploads: UploadReport = field(default_factory=UploadReport)
+    indexing: IndexingReport = field(default_factory=IndexingReport)
+    process: ProcessReport = field(default_factory=ProcessReport)
+    operations: tuple[KindReport, ...] = ()
+    transfers: tuple[TransferReport, ...] = ()
+    """Some of the files on their way, at most 12; ``files_in_transfer`` counts more."""
+    files_in_transfer: int = 0
+    jobs: tuple[JobReport, ...] = ()
+    time: float | None = None
+    """When this was true."""
+    web: str | None = None
+    """Address of the web page, if it is on."""
     api_version: int = API_VERSION
 
     @property
     def pending_bytes(self) -> int:
         """Octets that are not yet safe: staged or posted."""
         return self.durability.staged.bytes + self.durability.posted.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sample(Message):
+    """One second of the past."""
+
+    time: float
+    upload: float = 0.0
+    """Octets a second."""
+    download: float = 0.0
+    queued: int = 0
+    """Segments in the queues of the upload."""
+    pending: int = 0
+    """Octets staged or posted, and not seen yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryReport(Message):
+    """The answer of ``GET /v1/history``: the last minutes, oldest first."""
+
+    interval: float = 1.0
+    """Seconds between two samples."""
+    samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport(Message):
+    """A stage of an operation."""
+
+    stage: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OperationReport(Message):
+    """Something that is being done, or was."""
+
+    id: str
+    """As in the log."""
+    kind: str
+    name: str
+    started: float = 0.0
+    """Unix time."""
+    outcome: str = "active"
+    """``active``, ``done``, ``failed`` or ``cancelled``."""
+    duration: float | None = None
+    stage: str = ""
+    stages: tuple[StageReport, ...] = ()
+    """That it has behind it."""
+    bytes: int = 0
+    error: str | None = None
+    error_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OperationsReport(Message):
+    """The answer of ``GET /v1/operations``: what goes on (at most 1000, oldest first), the last 256
+    that ended and the last 256 that failed, newest last."""
+
+    active: tuple[OperationReport, ...] = ()
+    recent: tuple[OperationReport, ...] = ()
+    failed: tuple[OperationReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,80 +422,3 @@ class ErrorReport(Message):
     message: str
     hint: str | None = None
     recoverable: bool = False
-
-
-# --- requests ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class UploadRequest(Message):
-    """The body of ``POST /v1/upload``. Paths are text as ``os.fsdecode`` makes it."""
-
-    sources: tuple[str, ...]
-    """Absolute; a slash at the end stands for what is in a directory rather than itself."""
-    target: str
-    """Path in the filesystem, from its root."""
-    exclude: tuple[str, ...] = ()
-    checksum: bool = False
-    """Compare contents of files of equal size, instead of their times."""
-    dry_run: bool = False
-    wait: bool = True
-    """Whether to end when everything is safe, rather than when it is staged."""
-    listing: bool = False
-    """Whether each file is told of."""
-
-
-@dataclass(frozen=True, slots=True)
-class DownloadRequest(Message):
-    """The body of ``POST /v1/download``."""
-
-    source: str
-    """Path in the filesystem; a slash at the end stands for what is in a directory."""
-    target: str
-    """Local and absolute."""
-    exclude: tuple[str, ...] = ()
-    checksum: bool = False
-    dry_run: bool = False
-    listing: bool = False
-
-
-# --- reading -------------------------------------------------------------------------------------
-
-
-def _build(cls: type[T], data: Any) -> T:
-    if not isinstance(data, dict):
-        raise _mismatch(cls.__name__, data)
-    hints = _hints(cls)
-    values = {key: _convert(hints[key], value) for key, value in data.items() if key in hints}
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise ValueError(f"{cls.__name__}: {error}") from None
-
-
-def _convert(hint: Any, value: Any) -> Any:
-    origin = typing.get_origin(hint)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise _mismatch("list", value)
-        return tuple(_convert(typing.get_args(hint)[0], item) for item in value)
-    if origin is types.UnionType:
-        if value is None:
-            return None
-        return _convert(next(a for a in typing.get_args(hint) if a is not types.NoneType), value)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _build(hint, value)
-    if hint is float and isinstance(value, int):
-        return float(value)
-    if not isinstance(value, hint):
-        raise _mismatch(hint.__name__, value)
-    return value
-
-
-def _hints(cls: type) -> dict[str, Any]:
-    # ``bytes`` is a field of several classes, so annotations are resolved in the module alone.
-    return typing.get_type_hints(cls, localns={})
-
-
-def _mismatch(expected: str, value: object) -> ValueError:
-    return ValueError(f"{value!r:.60} where a {expected} was expected")

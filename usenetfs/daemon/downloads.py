@@ -15,12 +15,13 @@ import trio
 
 from usenetfs.config.directories import FilesystemPaths
 from usenetfs.control.events import Emit, Job
-from usenetfs.control.model import DownloadRequest
+from usenetfs.control.requests import DownloadRequest
 from usenetfs.daemon.parts import Parts
 from usenetfs.daemon.transfer_watch import Watch
 from usenetfs.daemon.tree_paths import find, names_of
 from usenetfs.errors import PathNotFoundError, UsageError
 from usenetfs.index.inodes import Inode
+from usenetfs.tracker import Kind
 from usenetfs.trees.exclude import Exclude
 from usenetfs.trees.export_count import count
 from usenetfs.trees.export_session import ExportSession, local_error
@@ -62,9 +63,15 @@ async def prepare_download(
             with session:
                 await TreeExport(parts.store, session, tally, options).run(row, folder, name)
 
-        await Watch(tally, "receiving", lambda: 0).over(
-            work, count, parts.store, row, name, options.exclude, tally
+        watch = Watch(
+            tally,
+            "receiving",
+            lambda: 0,
+            tracker=parts.tracker,
+            kind=Kind.EXPORT,
+            name=f"{request.source} to {request.target}",
         )
+        await watch.over(work, count, parts.store, row, name, options.exclude, tally)
 
     return job
 

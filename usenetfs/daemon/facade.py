@@ -10,41 +10,36 @@ from pathlib import Path
 
 import trio
 
-import usenetfs
 from usenetfs import mounts
 from usenetfs.control.events import Job
 from usenetfs.control.model import (
-    Amount,
     CacheReport,
     CheckpointReport,
-    DownloadRequest,
     DropReport,
-    DurabilityReport,
+    HistoryReport,
     LimitsReport,
-    QueueReport,
+    OperationReport,
+    OperationsReport,
     RemoveReport,
-    RetryReport,
-    ServerReport,
     StatusReport,
     SyncReport,
     UnmountReport,
-    UploadRequest,
     WarmReport,
 )
+from usenetfs.control.requests import DownloadRequest, UploadRequest
+from usenetfs.daemon.activity import operation_report, operations_report
 from usenetfs.daemon.downloads import prepare_download
 from usenetfs.daemon.metrics import render_metrics
 from usenetfs.daemon.parts import Parts
+from usenetfs.daemon.reporter import Reporter, durability_report, pending_bytes
 from usenetfs.daemon.runtime_settings import RuntimeSettings
-from usenetfs.daemon.speed import SpeedMeter
 from usenetfs.daemon.tree_changes import move, remove
 from usenetfs.daemon.uploads import prepare_upload
-from usenetfs.errors import FencedError, FilesystemBusyError, PosixError
+from usenetfs.errors import FencedError, FilesystemBusyError, PathNotFoundError, PosixError
 from usenetfs.index.chain import NONE_YET
-from usenetfs.net.pool import ServerStatus
 from usenetfs.options import DaemonOptions
 from usenetfs.tracker import Kind
 from usenetfs.transfer.tree_articles import find
-from usenetfs.types import Durability
 
 ANSWER_TIMEOUT = 2.0
 """Seconds that the daemon's end waits for the client that asked for it."""
@@ -56,59 +51,51 @@ class Facade:
     def __init__(self, options: DaemonOptions, parts: Parts) -> None:
         self._options = options
         self._parts = parts
-        self._started = time.monotonic()
         self._state = "mounted" if options.mountpoint is not None else "working"
         self._answered = trio.Event()
         self._answered.set()
         self._runtime = RuntimeSettings(parts, options.settings.upload)
         self.drained = False
         """Whether an unmount waited for everything to be safe."""
-        self._upload = SpeedMeter(lambda: parts.uploader.counts.bytes_posted)
-        self._download = SpeedMeter(lambda: parts.fetcher.bytes_fetched)
+        self._reporter = Reporter(
+            options, parts, checkpoint=self._checkpoint, limits=self._runtime.report
+        )
 
     async def measure(self) -> None:
         """Sample the speeds until cancelled."""
-        while True:
-            await trio.sleep(1.0)
-            self._upload.sample()
-            self._download.sample()
+        await self._reporter.measure()
 
     async def status(self) -> StatusReport:
         """Where everything stands. From counters: nothing is waited for."""
         await trio.lowlevel.checkpoint()
-        parts, settings = self._parts, self._options.settings
-        totals = parts.index.inodes.totals()
-        upload = self._upload.report()
-        durability = _durability(parts)
-        pending = durability.staged.bytes + durability.posted.bytes
-        return StatusReport(
-            name=self._options.name,
-            state=self._state,
-            mountpoint=None if self._options.mountpoint is None else str(self._options.mountpoint),
-            read_only=self._options.read_only,
-            pid=os.getpid(),
-            version=usenetfs.__version__,
-            uptime=time.monotonic() - self._started,
-            files=totals.files,
-            directories=totals.directories,
-            bytes=totals.bytes,
-            block_size=parts.staged.block_size,
-            durability=durability,
-            staging_limit=settings.staging.max_size,
-            queues=self._queues(),
-            upload=upload,
-            download=self._download.report(),
-            limits=self._runtime.report(),
-            time_left=_time_left(pending, upload.now),
-            servers=tuple(_server(status) for status in parts.providers.statuses()),
-            retries=tuple(
-                RetryReport(kind, counts.attempts, counts.retries, counts.given_up)
-                for kind, counts in parts.retries.counts().items()
-            ),
-            cache=await self.cache(),
-            checkpoint=self._checkpoint(),
-            recent_errors=parts.errors.list(),
-        )
+        return self._reporter.status(self._state)
+
+    async def history(self) -> HistoryReport:
+        await trio.lowlevel.checkpoint()
+        return self._reporter.history()
+
+    async def operations(self) -> OperationsReport:
+        await trio.lowlevel.checkpoint()
+        return operations_report(self._parts.tracker)
+
+    async def operation(self, operation_id: str) -> OperationReport:
+        """One operation; PathNotFoundError."""
+        await trio.lowlevel.checkpoint()
+        found = self._parts.tracker.find(operation_id)
+        if found is None:
+            raise PathNotFoundError(
+                f"no operation {operation_id} is known any more",
+                hint="those that ended are remembered for a while; the log has all of them",
+            )
+        return operation_report(found)
+
+    async def limits(self) -> LimitsReport:
+        await trio.lowlevel.checkpoint()
+        return self._runtime.report()
+
+    def served_at(self, address: str | None) -> None:
+        """The web page is at ``address``, or nowhere."""
+        self._reporter.web = address
 
     def _checkpoint(self) -> CheckpointReport:
         publisher = self._parts.publisher
@@ -122,33 +109,13 @@ class Facade:
             fenced=state.fenced or None,
         )
 
-    def _queues(self) -> tuple[QueueReport, ...]:
-        uploader = self._parts.uploader
-        return (
-            QueueReport("segmenting", uploader.batches.depth, uploader.batches.capacity),
-            QueueReport("packing", uploader.packing),
-            QueueReport("uploading", uploader.flight.queue.depth, uploader.flight.queue.capacity),
-            QueueReport("posting", uploader.counts.active_posts, uploader.posters),
-            QueueReport("checking", uploader.checker.waiting),
-            QueueReport("fetching", self._parts.fetcher.active),
-            QueueReport("writers waiting", self._parts.files.waiting_writers),
-        )
-
     async def cache(self) -> CacheReport:
         await trio.lowlevel.checkpoint()
-        stats, fetcher = self._parts.cache.stats(), self._parts.fetcher
-        return CacheReport(
-            bytes=stats.bytes,
-            max_bytes=self._options.settings.cache.max_size,
-            articles=stats.articles,
-            hits=stats.hits,
-            misses=stats.misses,
-            memory_bytes=fetcher.memory_used,
-            memory_max_bytes=self._options.settings.cache.memory_size,
-        )
+        return self._reporter.cache()
 
     async def metrics(self) -> str:
-        return render_metrics(await self.status())
+        """Prometheus text."""
+        return render_metrics(await self.status(), self._parts.tracker, self._parts.errors.counts)
 
     async def sync(self) -> SyncReport:
         """Return when everything written before the call is on the servers and in a checkpoint."""
@@ -264,46 +231,8 @@ class Facade:
             self._state = previous
             self._answered.set()
             raise
-        durability = _durability(self._parts)
-        return UnmountReport(os.getpid(), durability.staged.bytes + durability.posted.bytes)
+        return UnmountReport(os.getpid(), pending_bytes(durability_report(self._parts)))
 
 
 def _unmount(mountpoint: Path, lazy: bool) -> None:
     mounts.unmount(mountpoint, lazy=lazy)
-
-
-def _durability(parts: Parts) -> DurabilityReport:
-    totals = parts.index.durability_totals()
-
-    def amount(state: Durability) -> Amount:
-        found = totals[state]
-        return Amount(bytes=found.bytes, blocks=found.count)
-
-    return DurabilityReport(
-        staged=amount(Durability.STAGED),
-        posted=amount(Durability.POSTED),
-        seen=amount(Durability.SEEN),
-        verified=amount(Durability.VERIFIED),
-    )
-
-
-def _time_left(pending: int, speed: float) -> float | None:
-    if not pending:
-        return 0.0
-    return pending / speed if speed > 1024 else None
-
-
-def _server(status: ServerStatus) -> ServerReport:
-    return ServerReport(
-        name=status.name,
-        state=status.state,
-        health=status.health,
-        open=status.open,
-        busy=status.busy,
-        limit=status.limit,
-        latency_ms=None if status.latency is None else status.latency * 1000,
-        errors=status.errors,
-        last_error=status.last_error,
-        bytes_up=status.bytes_up,
-        bytes_down=status.bytes_down,
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import replace
 
 from usenetfs.control.model import RecentError
@@ -17,12 +17,15 @@ class RecentErrors:
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._errors: deque[RecentError] = deque(maxlen=capacity)
+        self.counts: Counter[str] = Counter()
+        """Since the mount, by code: a class of errors each, so they are few."""
 
     def __len__(self) -> int:
         return len(self._errors)
 
     def report(self, error: UsenetfsError) -> None:
         """Remember an error."""
+        self.counts[error.error_code] += 1
         entry = RecentError(time.time(), error.error_code, error.message, error.hint)
         last = self._errors[-1] if self._errors else None
         if last is not None and (last.code, last.message) == (entry.code, entry.message):

@@ -13,12 +13,13 @@ from contextlib import suppress
 
 import trio
 
-from usenetfs.control.app import serve_control
+from usenetfs.control.serving import serve_control
 from usenetfs.daemon.facade import Facade
 from usenetfs.daemon.memory import keep_large_buffers
 from usenetfs.daemon.parts import Parts, open_parts
 from usenetfs.daemon.reasons import raise_the_reason
 from usenetfs.daemon.serving import serve_mount
+from usenetfs.daemon.web import serve_web
 from usenetfs.errors import FencedError, UsenetfsError
 from usenetfs.options import DaemonOptions
 
@@ -76,6 +77,8 @@ async def _run(options: DaemonOptions, work: Work) -> None:
             nursery.start_soon(_upload, parts)
             nursery.start_soon(parts.publisher.run)
             await nursery.start(serve_control, facade, options.paths.control_socket)
+            if options.mountpoint is not None:
+                nursery.start_soon(serve_web, options, parts, facade)
             await work(options, parts, facade)
             if facade.drained:
                 await _publish_the_rest(parts)

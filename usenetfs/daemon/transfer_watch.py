@@ -11,6 +11,7 @@ import trio
 from usenetfs.control.events import Event
 from usenetfs.daemon.reasons import raise_the_reason
 from usenetfs.daemon.speed import SpeedMeter
+from usenetfs.tracker import Kind, Tracker
 from usenetfs.trees.tally import Tally
 
 INTERVAL: Final = 0.5
@@ -18,10 +19,23 @@ INTERVAL: Final = 0.5
 
 
 class Watch:
-    """``pending``: octets that count as done and are not safe yet."""
+    """``pending``: octets that count as done and are not safe yet. ``tracker`` is told of it as an
+    operation of ``kind``."""
 
-    def __init__(self, tally: Tally, phase: str, pending: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        tally: Tally,
+        phase: str,
+        pending: Callable[[], int],
+        *,
+        tracker: Tracker,
+        kind: Kind,
+        name: str,
+    ) -> None:
         self.phase = phase
+        self._tracker = tracker
+        self._kind = kind
+        self._name = name
         self._tally = tally
         self._pending = pending
         self._started = time.monotonic()
@@ -34,6 +48,17 @@ class Watch:
         *arguments: Any,
     ) -> None:
         """Report while ``work`` goes on, ``counting(*arguments)`` beside it; then that it ended."""
+        with self._tracker.track(self._kind, self._name) as operation:
+            operation.progress = self._event
+            await self._over(work, counting, *arguments)
+            operation.octets = self._tally.bytes_done
+
+    async def _over(
+        self,
+        work: Callable[[], Awaitable[None]],
+        counting: Callable[..., Awaitable[None]],
+        *arguments: Any,
+    ) -> None:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._report)

@@ -16,11 +16,12 @@ import trio
 
 from usenetfs.config.models import Settings
 from usenetfs.control.events import Emit, Job
-from usenetfs.control.model import UploadRequest
+from usenetfs.control.requests import UploadRequest
 from usenetfs.daemon.parts import Parts
 from usenetfs.daemon.transfer_watch import Watch
 from usenetfs.daemon.tree_paths import find, make_directories, names_of
 from usenetfs.errors import PathNotFoundError, UsageError
+from usenetfs.tracker import Kind
 from usenetfs.trees.exclude import Exclude
 from usenetfs.trees.import_count import count
 from usenetfs.trees.import_items import ImportOptions, ImportRoot
@@ -62,7 +63,14 @@ async def prepare_upload(
     async def job(emit: Emit) -> None:
         tally = Tally(emit, listing=request.listing or request.dry_run)
         wait = request.wait and not request.dry_run
-        watch = Watch(tally, "sending", lambda: _pending(parts, tally) if wait else 0)
+        watch = Watch(
+            tally,
+            "sending",
+            lambda: _pending(parts, tally) if wait else 0,
+            tracker=parts.tracker,
+            kind=Kind.IMPORT,
+            name=f"{', '.join(request.sources)} to {request.target}",
+        )
 
         async def work() -> None:
             engine = TreeImport(parts.store, tally, options)

@@ -16,8 +16,8 @@ from usenetfs.article.keys import KeySet
 from usenetfs.checkpoint.chain import ChainReader
 from usenetfs.checkpoint.record import Record
 from usenetfs.checkpoint.replay import rebuild, remove_index
-from usenetfs.control.app import serve_control
 from usenetfs.control.model import CheckpointReport, SyncReport
+from usenetfs.control.serving import serve_control
 from usenetfs.daemon.facade import Facade
 from usenetfs.daemon.follow import Following, state_of
 from usenetfs.daemon.memory import keep_large_buffers
@@ -25,6 +25,7 @@ from usenetfs.daemon.parts import Parts, open_parts
 from usenetfs.daemon.reasons import raise_the_reason
 from usenetfs.daemon.recovery import Servers, checkpoint_at, open_servers
 from usenetfs.daemon.serving import serve_mount
+from usenetfs.daemon.web import serve_web
 from usenetfs.errors import DataUnavailableError
 from usenetfs.index.replica import followed_state, store_state
 from usenetfs.options import DaemonOptions, View
@@ -68,6 +69,7 @@ async def _run(options: DaemonOptions) -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(facade.measure)
                 await nursery.start(serve_control, facade, options.paths.control_socket)
+                nursery.start_soon(serve_web, options, parts, facade)
                 await _serve(options, parts, view, keys)
                 await facade.last_answer()
                 nursery.cancel_scope.cancel()

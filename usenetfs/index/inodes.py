@@ -63,6 +63,10 @@ class InodeTable:
     def __repr__(self) -> str:
         return f"<InodeTable next={self._next}>"
 
+    def last_id(self) -> int:
+        """How many inodes were ever made; the root is one of them."""
+        return self._next - 1
+
     def get(self, inode: InodeId) -> Inode | None:
         row = self._database.row(f"SELECT {COLUMNS} FROM inodes WHERE id = ?", (inode,))
         return None if row is None else Inode(*row)

@@ -158,6 +158,7 @@ class RetryManager:
     _attempts: Counter[str] = field(default_factory=Counter, init=False)
     _retries: Counter[str] = field(default_factory=Counter, init=False)
     _given_up: Counter[str] = field(default_factory=Counter, init=False)
+    _reasons: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)
 
     def policy_of(self, kind: str) -> RetryPolicy:
         """What applies to this kind of operation."""
@@ -169,6 +170,10 @@ class RetryManager:
             kind: RetryCounts(self._attempts[kind], self._retries[kind], self._given_up[kind])
             for kind in sorted(self._attempts)
         }
+
+    def reasons(self, kind: str) -> dict[str, int]:
+        """Why operations of a kind were tried again: how often, by the code of the error."""
+        return {code: n for (of, code), n in sorted(self._reasons.items()) if of == kind}
 
     def wait_after(self, kind: str, tries: int) -> float:
         """Seconds to wait after so many tries that failed, for those who keep a schedule of their
@@ -202,6 +207,7 @@ class RetryManager:
         def before_sleep(state: tenacity.RetryCallState) -> None:
             error = None if state.outcome is None else state.outcome.exception()
             if error is not None:
+                self._reasons[kind, getattr(error, "error_code", "internal")] += 1
                 on_failure(error)
                 log.info("%s failed (%s): again in %.1f s", kind, error, state.upcoming_sleep)
 

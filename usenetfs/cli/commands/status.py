@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from usenetfs.cli.context import Common
-from usenetfs.cli.output import console, say_json
+from usenetfs.cli.output import console, say, say_json
 from usenetfs.config.directories import VIEW_MARK, FilesystemPaths
 from usenetfs.control.client import ControlClient
 from usenetfs.control.model import StatusReport
-from usenetfs.errors import NotMountedError, UsageError
+from usenetfs.errors import ControlError, NotMountedError, UsageError
 
 
-def run(common: Common, name: str | None, *, as_json: bool, watch: bool) -> None:
-    """Show the status of the filesystem ``name``."""
+def run(common: Common, name: str | None, *, as_json: bool, watch: bool, link: bool) -> None:
+    """Show the status of the filesystem ``name``, or the link of its web page."""
     directories = common.directories
     if name is not None and VIEW_MARK in name:
         paths = directories.mounted(name)
     else:
         paths = directories.existing(name) if name else directories.only()
+    if link:
+        say(page_link(paths))
+        return
     if watch:
         if as_json:
             raise UsageError("--watch is for people and --json is for programs; give one of them")
@@ -31,6 +34,21 @@ def run(common: Common, name: str | None, *, as_json: bool, watch: bool) -> None
     from usenetfs.cli.status_view import render
 
     console().print(render(report))
+
+
+def page_link(paths: FilesystemPaths) -> str:
+    """The address of the web page, with the token where browsers do not send it."""
+    address = ControlClient(paths.control_socket, name=paths.name).status().web
+    if address is None:
+        raise ControlError(
+            f'no web page is served for "{paths.name}"',
+            hint='set in the configuration: [control] listen = "127.0.0.1:8119"; mount again',
+        )
+    try:
+        token = paths.token.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ControlError(f"cannot read {paths.token}: {error.strerror}") from error
+    return f"{address}#token={token}"
 
 
 def read_status(paths: FilesystemPaths) -> StatusReport:

@@ -8,7 +8,7 @@ from usenetfs.cli.context import Common
 from usenetfs.cli.places import parse_place
 from usenetfs.cli.transfer_view import TransferView
 from usenetfs.cli.transfers import transfer
-from usenetfs.control.model import UploadRequest
+from usenetfs.control.requests import UploadRequest
 from usenetfs.errors import UsageError
 
 
