@@ -29,6 +29,7 @@ from rich.table import Table
 from scripts.bench import index_measure as measure
 from scripts.bench import plot, report
 from scripts.bench.index_fill import fill, load_samples, reopen
+from scripts.bench.index_mount import mounting
 from scripts.bench.machine import Machine, describe
 from scripts.bench.samples import Entry, Result, Sample
 
@@ -110,6 +111,7 @@ STEPS: Final[Mapping[str, Callable[[Path, int], Figures]]] = {
     "write": _write,
     "publish": _publish,
     "dirty": _dirty,
+    "mount": lambda path, _files: mounting(path),
 }
 
 
@@ -141,7 +143,7 @@ def _kill(path: Path, files: int) -> Figures:
 
 
 def of_size(files: int, folder: Path) -> Figures:
-    """All figures of one size. The index is left in ``folder``."""
+    """All figures of one size."""
     path = folder / "index.db"
     figures: Figures = {"files": files, "blocks": files * (1 + FURTHER)}
     for step in ("fill", "open", "sizes", "read", "write", "publish"):
@@ -150,6 +152,8 @@ def of_size(files: int, folder: Path) -> Figures:
     figures |= _kill(path, files)
     after = _run("open", path, files)
     figures["open after kill -9 s"] = after["open s"]
+    _say(f"{files:,} files: mount")
+    figures |= _run("mount", path, files)
     return figures
 
 

@@ -17,6 +17,7 @@ import pytest
 from tests.index.world import (
     BLOCK,
     NOW_NS,
+    content_hash,
     create,
     make_file,
     member,
@@ -24,8 +25,10 @@ from tests.index.world import (
     reopen,
     stage,
 )
+from usenetfs.index.articles import ArticleState, InFlightArticle
+from usenetfs.index.bulk import StoredArticle, StoredMember
 from usenetfs.index.index import Index
-from usenetfs.types import ROOT_INODE, BlockNumber, InodeId
+from usenetfs.types import ROOT_INODE, BlockNumber, Codec, InodeId
 
 CHILD = "import sys; from tests.index.test_crash import work; work(*sys.argv[1:])"
 
@@ -40,7 +43,10 @@ def work(path: str, seed: str) -> None:
             inode = make_file(index, name, size=3 * BLOCK)
             tell(b"+" + name)
             names.append(name)
-            _upload(index, inode, rng)
+            if rng.random() < 0.3:
+                _import(index, inode, rng)
+            else:
+                _upload(index, inode, rng)
             if rng.random() < 0.4:
                 victim = names.pop(rng.randrange(len(names)))
                 tell(b"?" + victim)
@@ -49,6 +55,29 @@ def work(path: str, seed: str) -> None:
             if rng.random() < 0.1:
                 index.wal_checkpoint_step()
                 index.wal_checkpoint_inline()
+                _trim(index)
+                index.database.shrink(5)
+
+
+def _import(index: Index, inode: InodeId, rng: random.Random) -> None:
+    """Blocks whose content is on the servers, in two transactions; perhaps known content."""
+    stored = []
+    for block in range(3):
+        content = b"%d" % rng.randrange(50)
+        article = InFlightArticle(
+            index.articles.allocate(), 0, ArticleState.POSTED, b"", 5000, NOW_NS, None, None
+        )
+        digest, size = content_hash(content), len(content)
+        members = [StoredMember(inode, BlockNumber(block), digest, Codec.NONE, size, size)]
+        stored.append(StoredArticle(article, members))
+    for _ in index.bulk(2).add(stored, NOW_NS):
+        pass
+
+
+def _trim(index: Index) -> None:
+    """As after a checkpoint: pages become free."""
+    with index.transaction():
+        index.changelog.trim(index.changelog.last - 20, 100)
 
 
 def tell(line: bytes) -> None:

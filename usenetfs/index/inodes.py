@@ -47,7 +47,8 @@ class InodeTotals:
     bytes: int
 
 
-def _kind(mode: int) -> Counter:
+def kind_of(mode: int) -> Counter:
+    """Which counter an inode of this mode is counted in."""
     if stat.S_ISREG(mode):
         return Counter.FILES
     return Counter.DIRECTORIES if stat.S_ISDIR(mode) else Counter.OTHERS
@@ -162,5 +163,5 @@ class InodeTable:
         )
 
     def _count(self, mode: int, size: int, sign: int) -> None:
-        kind = _kind(mode)
+        kind = kind_of(mode)
         self._totals.add(kind, sign, sign * size if kind is Counter.FILES else 0)

@@ -45,6 +45,7 @@ from usenetfs.index.schema import (
     REPLICATED_TABLES,
     SCHEMA_VERSION,
 )
+from usenetfs.index.touched import TouchedCounts
 
 CACHE_KIB: Final = 128 * 1024
 """Page cache while building: indexes are built by sorting, tables nearly in order."""
@@ -199,12 +200,12 @@ class Replica:
         """
         database = self.database
         with database.transaction():
-            before = self._rows(keys)
+            before, counts = self._rows(keys), TouchedCounts(database, keys, links)
             for changeset in changesets:
                 apply_changes(database, [changeset], exact=False)
             check(before, self._rows(keys))
             recompute_links_of(database, links)
-            add_defaults(database)
+            counts.settle()
             ChainTable(database).set_state(state)
             database.write("DELETE FROM local_held")
             if last:
