@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from hypothesis import strategies as st
 
 from usenetfs import logs
 from usenetfs.config.models import LogSection
-from usenetfs.errors import LocalStorageError
+from usenetfs.errors import AuthenticationError, DatabaseError, LocalStorageError
+from usenetfs.journal import datagram, is_journal
+from usenetfs.tracker import Kind, Tracker
 
 SECRETS = ("hunter2hunter2", 'quo"te\\d pass', "päss wörd")
 RECOVERY_KEY = "-".join(["H4BHK"] * 13)
@@ -139,3 +143,71 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
         logs.running(tmp_path / "file", LogSection()),
     ):
         raise AssertionError("not reached")
+
+
+def test_errors_of_security_and_of_the_database_are_in_their_files_too(tmp_path: Path) -> None:
+    with logs.running(tmp_path, LogSection()):
+        pool, upload = logging.getLogger("usenetfs.net"), logging.getLogger("usenetfs.upload")
+        pool.warning("%s is given up: %s", "news", AuthenticationError("481 not you"))
+        pool.info("a connection ended: %s", AuthenticationError("only told"))
+        upload.warning("cannot be written down: %s", DatabaseError("the disk is full"))
+        try:
+            raise DatabaseError("database disk image is malformed")
+        except DatabaseError:
+            upload.exception("it failed")
+    texts = read(tmp_path)
+    assert texts["security"].count("\n") == 1
+    assert "WARNING usenetfs.net: news is given up: 481 not you" in texts["security"]
+    assert "the disk is full" in texts["database"]
+    assert "malformed" in texts["database"]
+    assert "481 not you" in texts["daemon"]
+    assert texts["upload"].count("the disk is full") == 1
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_line_names_the_operation_that_it_belongs_to(tmp_path: Path, form: str) -> None:
+    tracker = Tracker()
+    with logs.running(tmp_path, LogSection.model_validate({"format": form})):
+        with tracker.track(Kind.UPLOAD, "an article") as operation:
+            logging.getLogger("usenetfs.upload").info("posted")
+            logging.getLogger("usenetfs.net").info("answered")
+        logging.getLogger("usenetfs.upload").info("nobody's")
+    texts = read(tmp_path)
+    assert texts["upload"].count(operation.id) == texts["daemon"].count(operation.id) == 1
+    if form == "text":
+        assert f"INFO usenetfs.upload [{operation.id}]: posted" in texts["upload"]
+    else:
+        assert json.loads(texts["upload"].splitlines()[0])["operation"] == operation.id
+
+
+def test_under_systemd_the_journal_has_the_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = str(tmp_path / "journal")
+    state = os.fstat(2)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{state.st_dev}:{state.st_ino}")
+    monkeypatch.setattr("usenetfs.journal.SOCKET", address)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(address)
+        journal.settimeout(5)
+        with logs.running(tmp_path / "photos/logs", LogSection(), secrets=SECRETS):
+            logging.getLogger("usenetfs.upload").error("two\nlines with %s", SECRETS[0])
+            logging.getLogger("usenetfs.upload").debug("too fine")
+        message = b"two\nlines with [redacted]"
+        assert journal.recv(65536) == (
+            b"MESSAGE\n" + len(message).to_bytes(8, "little") + message + b"\n"
+            b"PRIORITY=3\nSYSLOG_IDENTIFIER=usenetfs\nLOGGER=usenetfs.upload\n"
+            b"USENETFS_FILESYSTEM=photos\n"
+        )
+        journal.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            journal.recv(65536)
+    with logs.running(tmp_path / "photos/logs", LogSection()):
+        logging.getLogger("usenetfs.upload").info("the journal is gone, and nobody minds")
+
+
+def test_what_goes_to_the_journal() -> None:
+    assert not is_journal(2, {})
+    assert not is_journal(2, {"JOURNAL_STREAM": "8:1234"})
+    assert not is_journal(10_000, {"JOURNAL_STREAM": "8:1234"})
+    assert datagram({"A": "b", "C": ""}) == b"A=b\n"

@@ -4,7 +4,12 @@ Owns the component loggers (``usenetfs.upload``, ``.download``, ``.security``, `
 ``.performance``), their files under the filesystem's ``logs`` directory, and the filter that takes
 secrets out of every line, tracebacks included. Whoever logs uses ``logging.getLogger`` with a name
 below one of these or below ``usenetfs``; only the process that serves a filesystem calls
-:func:`running`. Must not know what is logged.
+:func:`running`. Under systemd the lines go to the journal as well (``journal.py``).
+
+A line is in one file, by its logger. A warning about an error that belongs to security (who may
+enter, what was altered) or to the database (the index, the local disk) is in that one's file too,
+whoever logs it. A line that was written on behalf of an operation names it, so that one upload can
+be followed through the files. Must not know what is logged.
 """
 
 from __future__ import annotations
@@ -23,7 +28,10 @@ from io import FileIO, TextIOWrapper
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
+from usenetfs import errors
 from usenetfs.errors import LocalStorageError
+from usenetfs.journal import JournalHandler, is_journal
+from usenetfs.tracker import current_id
 
 ROOT: Final = "usenetfs"
 
@@ -113,7 +121,9 @@ class TextFormatter(logging.Formatter):
         self._redactor = redactor
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_moment(record)} {record.levelname} {record.name}: {record.getMessage()}"
+        operation = getattr(record, "operation", "")
+        whose = f"{record.name} [{operation}]" if operation else record.name
+        line = f"{_moment(record)} {record.levelname} {whose}: {record.getMessage()}"
         line = line.replace("\r", "\\r").replace("\n", "\\n")  # no forged lines
         return self._redactor("\n".join([line, *_trace(self, record)]))
 
@@ -163,6 +173,17 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]
     return lines
 
 
+class MessageFormatter(logging.Formatter):
+    """The message and its traceback alone, for who keeps time and level by themselves."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redactor("\n".join([record.getMessage(), *_trace(self, record)]))
+
+
 # --- the handlers of a process -------------------------------------------------------------------
 
 
@@ -188,6 +209,11 @@ class _Queue(logging.handlers.QueueHandler):
     """Hands records over as they are: formatting and redacting are the writer's work."""
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        concern = _concern_of(record)
+        if concern is not None:
+            record.concerns = concern
+        if operation := current_id():
+            record.operation = operation
         # The arguments may change before the writer gets to them.
         record.msg, record.args = record.getMessage(), None
         return record
@@ -234,10 +260,13 @@ def running(
         handlers = [_file_handler(directory, name, settings) for name in (*COMPONENTS, REST)]
     except OSError as error:
         raise LocalStorageError(f"cannot log into {directory}: {error.strerror}") from error
-    if verbosity:
+    journal = is_journal(2, os.environ)
+    if verbosity and not journal:
         handlers.append(_stderr_handler(verbosity))
     for handler in handlers:
         handler.setFormatter(formatter)
+    if journal:
+        handlers.append(_journal_handler(directory.parent.name, verbosity, redactor))
     lines: queue.Queue[logging.LogRecord | None] = queue.Queue(QUEUE_SIZE)
     writer = _Writer(lines, *handlers)
     writer.start()
@@ -263,9 +292,50 @@ def _file_handler(directory: Path, name: str, settings: LogSettings) -> logging.
         encoding="utf-8",
         errors="backslashreplace",
     )
-    handler.addFilter(lambda record: component_of(record.name) == name)
-    handler.setLevel(_level(settings, name))
+    level = _level(settings, name)
+
+    def belongs(record: logging.LogRecord) -> bool:
+        if component_of(record.name) == name:
+            return record.levelno >= level
+        concerned = getattr(record, "concerns", None) == name
+        return concerned and record.levelno >= logging.WARNING and level <= logging.ERROR
+
+    handler.addFilter(belongs)
     return handler
+
+
+def _journal_handler(filesystem: str, verbosity: int, redactor: Redactor) -> logging.Handler:
+    handler = JournalHandler(filesystem)
+    handler.setLevel(logging.DEBUG if verbosity > 1 else logging.INFO)
+    handler.setFormatter(MessageFormatter(redactor))
+    return handler
+
+
+def _concern_of(record: logging.LogRecord) -> str | None:
+    """The component that the error in a record belongs to, apart from whose line it is."""
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    error = record.exc_info[1] if record.exc_info else None
+    for candidate in (*arguments, error):
+        for classes, component in _CONCERNS:
+            if isinstance(candidate, classes):
+                return component
+    return None
+
+
+_CONCERNS: Final = (
+    (
+        (
+            errors.AuthenticationError,
+            errors.FencedError,
+            errors.IntegrityError,
+            errors.KeyFileError,
+            errors.TlsError,
+            errors.WrongPassphraseError,
+        ),
+        "security",
+    ),
+    ((errors.LocalStorageError,), "database"),
+)
 
 
 def _stderr_handler(verbosity: int) -> logging.Handler:

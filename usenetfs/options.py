@@ -6,6 +6,7 @@ of configuration, no variable and no argument.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,4 +77,6 @@ class DaemonOptions:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Text that must never appear in a log."""
-        return (*self.passwords.values(), self.master_key.hex())
+        key = self.master_key
+        forms = (key.hex(), base64.b64encode(key).decode("ascii"), repr(key)[2:-1])
+        return (*self.passwords.values(), *forms)

@@ -21,6 +21,7 @@ from usenetfs.daemon.reasons import raise_the_reason
 from usenetfs.daemon.serving import serve_mount
 from usenetfs.daemon.web import serve_web
 from usenetfs.errors import FencedError, UsenetfsError
+from usenetfs.index.sqlite_log import log_sqlite_errors
 from usenetfs.options import DaemonOptions
 
 log = logging.getLogger("usenetfs.daemon")
@@ -55,6 +56,7 @@ def run_daemon(options: DaemonOptions) -> None:
 def run_with_parts(options: DaemonOptions, work: Work) -> None:
     """Open the filesystem, do ``work`` while everything runs, and take it down. Blocks."""
     keep_large_buffers()
+    log_sqlite_errors()
     try:
         trio.run(_run, options, work, restrict_keyboard_interrupt_to_checkpoints=True)
     except BaseExceptionGroup as group:

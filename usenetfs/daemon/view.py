@@ -28,6 +28,7 @@ from usenetfs.daemon.serving import serve_mount
 from usenetfs.daemon.web import serve_web
 from usenetfs.errors import DataUnavailableError
 from usenetfs.index.replica import followed_state, store_state
+from usenetfs.index.sqlite_log import log_sqlite_errors
 from usenetfs.options import DaemonOptions, View
 
 log = logging.getLogger("usenetfs.daemon")
@@ -52,6 +53,7 @@ class ViewFacade(Facade):
 def run_view(options: DaemonOptions) -> None:
     """Mount the view, serve until it is unmounted. Blocks."""
     keep_large_buffers()
+    log_sqlite_errors()
     try:
         trio.run(_run, options, restrict_keyboard_interrupt_to_checkpoints=True)
     except BaseExceptionGroup as group:
