@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
+from usenetfs.config.units import human_duration, human_size
 from usenetfs.control.model import (
     Amount,
     CacheReport,
@@ -141,3 +142,33 @@ BUSY: Final = StatusReport(
     time=NOW,
     web="http://127.0.0.1:8119/",
 )
+
+
+def figures(data: dict[str, Any]) -> list[str]:
+    """What everything that shows a status must show of it: computed from its JSON."""
+    durability, upload, download = data["durability"], data["upload"], data["download"]
+    cache, checkpoint, uploads = data["cache"], data["checkpoint"], data["uploads"]
+    found = [data["name"], data["state"], data["mountpoint"], human_duration(data["uptime"])]
+    for state in ("staged", "posted", "seen", "verified"):
+        found += [human_size(durability[state]["bytes"]), f"{durability[state]['blocks']:,}"]
+    for speed in (upload, download):
+        found += [f"{human_size(speed['now'])}/s", f"{human_size(speed['average'])}/s on average"]
+    found += [f"{human_duration(data['time_left'])} left", human_size(data["staging_limit"])]
+    found += [f"{data['files']:,}", f"{data['directories']:,}", human_size(data["bytes"])]
+    for queue in data["queues"]:
+        if queue["depth"]:
+            found += [queue["name"], str(queue["depth"])]
+    for server in data["servers"]:
+        found += [server["name"], server["state"], f"{100 * server['health']:.0f} %"]
+        found += [f"{server['busy']}/{server['open']}/{server['limit']}", f"{server['errors']:,}"]
+        if server["latency_ms"] is not None:
+            found.append(f"{server['latency_ms']:.0f} ms")
+    found += [human_size(cache[key]) for key in ("bytes", "max_bytes", "memory_bytes")]
+    found.append(f"{100 * cache['hits'] / (cache['hits'] + cache['misses']):.0f} %")
+    found += [f"number {checkpoint['number']}", f"{checkpoint['pending_changes']:,} changes"]
+    found += [f"{uploads['blocks_uploaded']:,}", f"{uploads['blocks_linked']:,}"]
+    found += [human_size(data["process"]["memory_bytes"])]
+    found += [f"{data['process']['cpu_percent']:.0f} %"]
+    for error in data["recent_errors"]:
+        found += [error["message"], *([error["hint"]] if error["hint"] else [])]
+    return [*found, data["transfers"][0]["path"], data["jobs"][0]["name"]]

@@ -142,6 +142,14 @@ def test_everything_is_bounded(tracker: Tracker) -> None:
     assert tracker.timings["other"].count == 50
 
 
+def test_what_had_nothing_to_do_counts_for_nothing(tracker: Tracker) -> None:
+    with tracker.track(Kind.CHECKPOINT, "checkpoint 5") as operation:
+        operation.drop()
+    assert (tracker.active(), tracker.recent()) == ([], [])
+    assert tracker.counts[Kind.CHECKPOINT].cancelled == 0
+    assert tracker.durations[Kind.CHECKPOINT].count == 0
+
+
 def test_ids_of_others_are_not_found(tracker: Tracker) -> None:
     tracker.begin(Kind.SYNC, "sync")
     for text in ("", "ab", "cd-1", "ab-2", "ab-x", "ab-²"):

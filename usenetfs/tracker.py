@@ -178,6 +178,12 @@ class Operation:
         self.stage = following
         self._tracker.stages[self.kind, stage].observe(took)
 
+    def drop(self) -> None:
+        """There was nothing to be done: it counts for nothing."""
+        if self.outcome is Outcome.ACTIVE:
+            self.outcome = Outcome.CANCELLED
+            self._tracker.dropped(self)
+
     def end(self, error: BaseException | None = None, *, cancelled: bool = False) -> None:
         """It is over; a second end counts for nothing."""
         if self.outcome is not Outcome.ACTIVE:
@@ -312,6 +318,10 @@ class Tracker:
             name = name if len(self.timings) < MAX_TIMINGS else "other"
             histogram = self.timings.setdefault(name, Histogram())
         histogram.observe(seconds)
+
+    def dropped(self, operation: Operation) -> None:
+        """Called by the operation."""
+        self._active.pop(operation.number, None)
 
     def ended(self, operation: Operation) -> None:
         """Called by the operation."""

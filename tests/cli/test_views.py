@@ -8,7 +8,6 @@ import threading
 import pytest
 from rich.console import Console
 
-from usenetfs.cli import watch
 from usenetfs.cli.progress import describe, while_draining
 from usenetfs.cli.status_view import render
 from usenetfs.control.client import ControlClient
@@ -74,8 +73,10 @@ verified    0 B in 0 blocks (fetched and opened)
 queues      posting 8/8
 upload      90.0 MB/s now, 45.0 MB/s on average, 3 min 20 s left
 download    0 B/s now, 0 B/s on average
+blocks      0 sent, 0 known already
 cache       5 B of 20.0 kB on disk, 0 B of 0 B in memory, 75 % hits
 checkpoint  number 41, 12 s ago; 7 changes not in it
+daemon      0 B memory, 0 % of a processor
 
 server    state      health    busy/open/limit    latency    errors
 a         healthy    100 %     7/8/20             31 ms      0
@@ -122,19 +123,3 @@ def test_the_long_call_gives_its_result_or_its_error(
 
     with pytest.raises(NotMountedError, match="gone"):
         while_draining(client, fail, "syncing")
-
-
-def test_watching(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(watch, "INTERVAL", 0.01)
-    stop = threading.Event()
-    reads = []
-
-    def read() -> StatusReport:
-        reads.append(1)
-        if len(reads) == 3:
-            stop.set()
-        return STATUS
-
-    watch.watch_status(read, stop=stop)
-    assert len(reads) == 3
-    assert "photos" in capsys.readouterr().out

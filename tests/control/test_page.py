@@ -18,7 +18,7 @@ import trio
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.control.test_api import FakeDaemon
-from tests.status_reports import BUSY
+from tests.status_reports import BUSY, figures
 from usenetfs.config.units import human_duration, human_size
 from usenetfs.control.app import DaemonFacade
 from usenetfs.control.model import (
@@ -205,6 +205,16 @@ def test_it_shows_the_numbers_of_the_status(context: BrowserContext, site: Site)
     for transfer in s.transfers:
         assert transfer.path in text
     assert wrong == []
+
+
+def test_it_shows_what_the_command_and_the_watch_view_show(
+    context: BrowserContext, site: Site
+) -> None:
+    """Those are in tests/cli/test_status_screen.py."""
+    page, _ = opened(context, site)
+    text = " ".join(page.locator("#page").inner_text().split())
+    missing = [figure for figure in figures(BUSY.to_json()) if figure not in text]
+    assert missing == []
 
 
 def test_the_token_does_not_stay_in_the_address(context: BrowserContext, site: Site) -> None:

@@ -198,10 +198,14 @@ class Publisher:
         """
         async with self._lock:
             self.active = True
-            name = f"checkpoint {self._state.number + 1}"
+            before = self._state.number
             try:
-                with self._tracker.track(Operations.CHECKPOINT, name):
-                    return await self._publish()
+                name = f"checkpoint {before + 1}"
+                with self._tracker.track(Operations.CHECKPOINT, name) as operation:
+                    number = await self._publish()
+                    if number == before:
+                        operation.drop()
+                    return number
             finally:
                 self.active = False
 

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from usenetfs.config.units import human_duration, human_size
-from usenetfs.control.model import Amount, LimitsReport, ServerReport, StatusReport
+from usenetfs.control.model import Amount, LimitsReport, ProcessReport, ServerReport, StatusReport
 
-_STATE_STYLE: Final = {
+STATE_STYLE: Final = {
     "mounted": "green",
     "healthy": "green",
     "idle": "green",
@@ -25,6 +25,8 @@ _STATE_STYLE: Final = {
     "draining": "yellow",
     "down": "red",
 }
+
+_CONTROL: Final = dict.fromkeys((*range(32), *range(127, 160)), "?")
 
 
 def render(status: StatusReport, *, now: float | None = None) -> RenderableType:
@@ -35,25 +37,32 @@ def render(status: StatusReport, *, now: float | None = None) -> RenderableType:
     facts.add_column()
     for label, text in _facts(status, moment):
         facts.add_row(label, text)
-    parts: list[RenderableType] = [_title(status), facts]
+    parts: list[RenderableType] = [title(status), facts]
     if status.servers:
         parts += [Text(), _servers(status.servers)]
     if status.recent_errors:
-        parts += [Text(), *_errors(status, moment)]
+        parts += [Text(), *error_lines(status, moment)]
     return Group(*parts)
 
 
-def _title(status: StatusReport) -> Text:
-    title = Text(status.name, style="bold")
-    title.append("  ")
-    title.append(status.state, style=_STATE_STYLE.get(status.state, ""))
+def clean(text: str) -> str:
+    """What a terminal might obey is shown as a question mark: names and servers do not get to say
+    it."""
+    return text.translate(_CONTROL)
+
+
+def title(status: StatusReport) -> Text:
+    """``photos  mounted at /home/me/photos, for 2 h 1 min``."""
+    line = Text(status.name, style="bold")
+    line.append("  ")
+    line.append(status.state, style=STATE_STYLE.get(status.state, ""))
     if status.mountpoint:
-        title.append(f" at {status.mountpoint}")
+        line.append(f" at {clean(status.mountpoint)}", style="not bold")
     if status.read_only:
-        title.append(", read-only")
+        line.append(", read-only", style="not bold")
     if status.uptime is not None:
-        title.append(f", for {human_duration(status.uptime)}", style="dim")
-    return title
+        line.append(f", for {human_duration(status.uptime)}", style="not bold dim")
+    return line
 
 
 def _facts(status: StatusReport, now: float) -> Iterator[tuple[str, str]]:
@@ -68,15 +77,18 @@ def _facts(status: StatusReport, now: float) -> Iterator[tuple[str, str]]:
     yield "verified", _amount(durability.verified, "fetched and opened")
     if status.pid is None:
         return
-    busy = [f"{q.name} {q.depth}{_of(q.capacity)}" for q in status.queues if q.depth]
-    yield "queues", ", ".join(busy) or "empty"
-    left = "" if status.time_left is None else f", {human_duration(status.time_left)} left"
+    yield "queues", queues_text(status)
+    left = f", {human_duration(status.time_left)} left" if status.time_left else ""
     yield "upload", _speed(status.upload.now, status.upload.average) + left
     if (limits := limits_text(status.limits)) is not None:
         yield "limits", limits
     yield "download", _speed(status.download.now, status.download.average)
-    yield "cache", _cache(status)
-    yield "checkpoint", _checkpoint(status, now)
+    yield from _transfers(status)
+    uploads = status.uploads
+    yield "blocks", f"{uploads.blocks_uploaded:,} sent, {uploads.blocks_linked:,} known already"
+    yield "cache", cache_text(status)
+    yield "checkpoint", checkpoint_text(status, now)
+    yield "daemon", _daemon(status)
 
 
 def _amount(amount: Amount, meaning: str, *, limit: int = 0) -> str:
@@ -84,8 +96,34 @@ def _amount(amount: Amount, meaning: str, *, limit: int = 0) -> str:
     return f"{human_size(amount.bytes)}{of} in {amount.blocks:,} blocks ({meaning})"
 
 
+def _transfers(status: StatusReport) -> Iterator[tuple[str, str]]:
+    for job in status.jobs:
+        files = f"{job.files_done:,} of {job.files_found:,} files"
+        octets = f"{human_size(job.bytes_done)} of {human_size(job.bytes_found)}"
+        doing = "uploading" if job.kind == "import" else "downloading"
+        yield doing, f"{clean(job.name)}: {files}, {octets}"
+    if status.files_in_transfer:
+        first = clean(status.transfers[0].path) if status.transfers else ""
+        yield "on the way", f"{status.files_in_transfer:,} files, {first} first"
+
+
+def queues_text(status: StatusReport) -> str:
+    """Those that hold something."""
+    busy = [f"{q.name} {q.depth}{_of(q.capacity)}" for q in status.queues if q.depth]
+    return ", ".join(busy) or "empty"
+
+
 def _of(capacity: int | None) -> str:
     return "" if capacity is None else f"/{capacity}"
+
+
+def _daemon(status: StatusReport) -> str:
+    return daemon_text(status.process) + (f", web page at {status.web}" if status.web else "")
+
+
+def daemon_text(process: ProcessReport) -> str:
+    """``312 MB memory, 87 % of a processor``."""
+    return f"{human_size(process.memory_bytes)} memory, {process.cpu_percent:.0f} % of a processor"
 
 
 def _speed(current: float, average: float) -> str:
@@ -106,7 +144,8 @@ def limits_text(limits: LimitsReport) -> str | None:
     return "; ".join(said) or None
 
 
-def _cache(status: StatusReport) -> str:
+def cache_text(status: StatusReport) -> str:
+    """``8.1 GB of 21 GB on disk, 88 MB of 101 MB in memory, 90 % hits``."""
     cache = status.cache
     asked = cache.hits + cache.misses
     hits = f", {100 * cache.hits / asked:.0f} % hits" if asked else ""
@@ -116,7 +155,8 @@ def _cache(status: StatusReport) -> str:
     )
 
 
-def _checkpoint(status: StatusReport, now: float) -> str:
+def checkpoint_text(status: StatusReport, now: float) -> str:
+    """``number 412, 21 s ago; 318 changes not in it``."""
     checkpoint = status.checkpoint
     if checkpoint.number is None or checkpoint.time is None:
         text = "none published yet"
@@ -135,13 +175,15 @@ def _checkpoint(status: StatusReport, now: float) -> str:
 def _servers(servers: tuple[ServerReport, ...]) -> Table:
     table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="bold")
     for heading in ("server", "state", "health", "busy/open/limit", "latency", "errors"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=heading != "errors")
     for server in servers:
         latency = "" if server.latency_ms is None else f"{server.latency_ms:.0f} ms"
-        errors = f"{server.errors:,}" + (f": {server.last_error}" if server.last_error else "")
+        errors = f"{server.errors:,}" + (
+            f": {clean(server.last_error)}" if server.last_error else ""
+        )
         table.add_row(
-            Text(server.name),
-            Text(server.state, style=_STATE_STYLE.get(server.state, "")),
+            Text(clean(server.name)),
+            Text(server.state, style=STATE_STYLE.get(server.state, "")),
             f"{100 * server.health:.0f} %",
             f"{server.busy}/{server.open}/{server.limit}",
             latency,
@@ -150,11 +192,14 @@ def _servers(servers: tuple[ServerReport, ...]) -> Table:
     return table
 
 
-def _errors(status: StatusReport, now: float) -> Iterator[Text]:
-    yield Text("recent errors", style="bold")
-    for error in status.recent_errors:
+def error_lines(status: StatusReport, now: float, *, newest: int | None = None) -> Iterator[Text]:
+    """A heading, then each error with its hint; ``newest``: only so many."""
+    errors = status.recent_errors if newest is None else status.recent_errors[-newest:]
+    if errors:
+        yield Text("recent errors", style="bold")
+    for error in errors:
         times = f" ({error.count} times)" if error.count > 1 else ""
         ago = human_duration(max(now - error.time, 0))
-        yield Text(f"  {ago} ago: {error.message}{times}", style="red")
+        yield Text(f"  {ago} ago: {clean(error.message)}{times}", style="red")
         if error.hint:
-            yield Text(f"    hint: {error.hint}")
+            yield Text(f"    hint: {clean(error.hint)}")

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from usenetfs.control.endpoints import ENDPOINTS, METRICS_TYPE, PAGE_TYPE
+from usenetfs.control.endpoints import ENDPOINTS, JSON_TYPE, METRICS_TYPE, PAGE_TYPE
 from usenetfs.control.events import EventStream, Job
 from usenetfs.control.message import Message
 from usenetfs.control.model import (
@@ -286,7 +286,8 @@ async def _read(request: Request, kind: type[M]) -> M:
 
 
 def _answer(message: Message) -> Response:
-    return JSONResponse(message.to_json())
+    # In ASCII: names that are no UTF-8 are lone surrogates, which only an escape can carry.
+    return Response(json.dumps(message.to_json()), media_type=JSON_TYPE)
 
 
 _STATUS: Final[tuple[tuple[type[UsenetfsError], int], ...]] = (

@@ -21,6 +21,7 @@ from usenetfs.control.model import (
     CacheReport,
     DropReport,
     ErrorReport,
+    HistoryReport,
     LimitsReport,
     RemoveReport,
     StatusReport,
@@ -52,6 +53,10 @@ class ControlClient:
 
     def status(self) -> StatusReport:
         return self._read(StatusReport, self._call("GET", "/v1/status"))
+
+    def history(self) -> HistoryReport:
+        """The last minutes."""
+        return self._read(HistoryReport, self._call("GET", "/v1/history"))
 
     def cache(self) -> CacheReport:
         return self._read(CacheReport, self._call("GET", "/v1/cache"))

@@ -6,7 +6,7 @@ from usenetfs.cli.context import Common
 from usenetfs.cli.output import console, say, say_json
 from usenetfs.config.directories import VIEW_MARK, FilesystemPaths
 from usenetfs.control.client import ControlClient
-from usenetfs.control.model import StatusReport
+from usenetfs.control.model import HistoryReport, StatusReport
 from usenetfs.errors import ControlError, NotMountedError, UsageError
 
 
@@ -25,7 +25,7 @@ def run(common: Common, name: str | None, *, as_json: bool, watch: bool, link: b
             raise UsageError("--watch is for people and --json is for programs; give one of them")
         from usenetfs.cli.watch import watch_status
 
-        watch_status(lambda: read_status(paths))
+        watch_status(lambda: read_status(paths), lambda: read_past(paths))
         return
     report = read_status(paths)
     if as_json:
@@ -49,6 +49,14 @@ def page_link(paths: FilesystemPaths) -> str:
     except OSError as error:
         raise ControlError(f"cannot read {paths.token}: {error.strerror}") from error
     return f"{address}#token={token}"
+
+
+def read_past(paths: FilesystemPaths) -> HistoryReport:
+    """The last minutes, as far as a daemon knows them."""
+    try:
+        return ControlClient(paths.control_socket, name=paths.name).history()
+    except (ControlError, NotMountedError):
+        return HistoryReport()
 
 
 def read_status(paths: FilesystemPaths) -> StatusReport:
