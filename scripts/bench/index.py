@@ -94,6 +94,10 @@ def _publish(path: Path, _files: int) -> Figures:
     return trio.run(measure.publication, path)
 
 
+def _sustain(path: Path, _files: int) -> Figures:
+    return trio.run(measure.sustained, path)
+
+
 def _dirty(path: Path, _files: int) -> Figures:
     """Writes without maintenance until the log is as long as it gets, and waits to be killed."""
     index = reopen(path)
@@ -110,6 +114,7 @@ STEPS: Final[Mapping[str, Callable[[Path, int], Figures]]] = {
     "sizes": _sizes,
     "write": _write,
     "publish": _publish,
+    "sustain": _sustain,
     "dirty": _dirty,
     "mount": lambda path, _files: mounting(path),
 }
@@ -142,11 +147,25 @@ def _kill(path: Path, files: int) -> Figures:
 # --- a size --------------------------------------------------------------------------------------
 
 
-def of_size(files: int, folder: Path) -> Figures:
-    """All figures of one size."""
+def build(files: int, folder: Path) -> Figures:
+    """Build the index of one size in ``folder``, or take the one that was built there."""
+    note = folder / "built.json"
+    if not note.exists():
+        _say(f"{files:,} files: fill")
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(_run("fill", folder / "index.db", files)))
+    figures: Figures = json.loads(note.read_text())
+    return figures
+
+
+def of_size(files: int, built: Path, folder: Path) -> Figures:
+    """All figures of one size; on a copy, because what is measured changes it."""
     path = folder / "index.db"
     figures: Figures = {"files": files, "blocks": files * (1 + FURTHER)}
-    for step in ("fill", "open", "sizes", "read", "write", "publish"):
+    figures |= build(files, built)
+    for name in ("index.db", "samples.pickle"):
+        shutil.copy(built / name, folder / name)
+    for step in ("open", "sizes", "read", "write", "publish", "sustain"):
         _say(f"{files:,} files: {step}")
         figures |= _run(step, path, files)
     figures |= _kill(path, files)
@@ -215,24 +234,32 @@ def main() -> int:
     add("--files", type=parse_sizes, default=parse_sizes(DEFAULT_SIZES), help=DEFAULT_SIZES)
     add("--record", action="store_true", help="put the results into docs/benchmarks.md")
     add("--directory", type=Path, help="where to work (a temporary directory)")
+    add("--keep", type=Path, help="where indexes are kept once built, and taken from")
+    add("--build", action="store_true", help="build what is not kept yet, and stop")
     add("--step", nargs=3, metavar=("STEP", "PATH", "FILES"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.step:
         step, path, files = chosen.step
         print(json.dumps(STEPS[step](Path(path), int(files))))
         return 0
+    if chosen.build and chosen.keep is None:
+        parser.error("--build needs --keep")
     columns: list[Figures] = []
     results: list[Result] = []
     for files in sorted(chosen.files):
-        folder = Path(tempfile.mkdtemp(prefix="bench-index.", dir=chosen.directory))
-        started = time.perf_counter()
-        try:
-            columns.append(of_size(files, folder))
-        finally:
-            shutil.rmtree(folder)
+        with tempfile.TemporaryDirectory(prefix="bench-index.", dir=chosen.directory) as text:
+            folder = Path(text)
+            built = (chosen.keep or folder / "kept") / str(files)
+            if chosen.build:
+                build(files, built)
+                continue
+            started = time.perf_counter()
+            columns.append(of_size(files, built, folder))
         sample = Sample(0, time.perf_counter() - started, extra=columns[-1])
         entries = [Entry("index", [sample])]
         results.append(Result(str(files), f"{files:,} files", "index", entries))
+    if not columns:
+        return 0
     machine = describe()
     _show(columns)
     print(f"kept in {report.save('index', results, machine)}")

@@ -15,10 +15,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
+import trio
+
 from scripts.bench.checkpoint import QuickServers, change, measured
 from scripts.bench.index_fill import Samples, reopen, segment_hash
 from scripts.bench.index_tree import BLOCK, LARGE_BLOCKS, Directory, directories, size_of
 from tests.checkpoint.chains import publisher_of
+from usenetfs.daemon.upkeep import keep_in_shape
+from usenetfs.errors import UsenetfsError
 from usenetfs.index.articles import ArticleState, InFlightArticle, NewArticle, NewMember
 from usenetfs.index.bulk import StoredArticle, StoredMember
 from usenetfs.index.chain import ChainState, Publication, Stage
@@ -33,6 +37,9 @@ CALLS: Final = 10_000
 NOW_NS: Final = 1_750_000_000_000_000_000
 TIMES: Final = (NOW_NS, NOW_NS, NOW_NS)
 BATCH: Final = 1000
+SUSTAINED: Final = 10.0
+"""Seconds."""
+
 LONG_LOG: Final = 60 * 1024 * 1024
 _NEW: Final = count(1 << 40)
 """Numbers of contents that are stored nowhere yet."""
@@ -345,6 +352,41 @@ async def publication(path: Path) -> Figures:
             "checkpoint of 100 changes s": figures["seconds"],
             "its longest pause ms": figures["longest_pause_ms"],
         }
+
+
+async def sustained(path: Path) -> Figures:
+    """Files made as fast as the index takes them, ten a transaction, the daemon's upkeep beside."""
+    errors: list[UsenetfsError] = []
+    with reopen(path) as index:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_in_shape, index, errors.append)
+            figures = await _write_steadily(index)
+            nursery.cancel_scope.cancel()
+        assert not errors, errors
+    return figures
+
+
+async def _write_steadily(index: Index) -> Figures:
+    """The longest log, and how long anybody else waited: from one turn of the loop to the next."""
+    rows = [(0o100644, 0, 0, 1, 0, 0, TIMES)] * 10
+    pauses, longest_log = [], 0
+    deadline, last = time.perf_counter() + SUSTAINED, time.perf_counter()
+    while last < deadline:
+        with index.transaction():
+            inodes = index.inodes.insert_many(rows)
+            index.dirents.insert_many((ROOT_INODE, b"steady %d" % n, n) for n in inodes)
+        await trio.lowlevel.checkpoint()
+        now = time.perf_counter()
+        pauses.append(now - last)
+        last = now
+        if len(pauses) % 16 == 0:
+            longest_log = max(longest_log, index.wal_size())
+    return {
+        "sustained: files/s": 10 * len(pauses) / SUSTAINED,
+        "sustained: longest log MB": longest_log / 1e6,
+        "sustained: p99 pause ms": sorted(pauses)[len(pauses) * 99 // 100] * 1000,
+        "sustained: longest pause ms": max(pauses) * 1000,
+    }
 
 
 def lengthen_log(index: Index) -> int:

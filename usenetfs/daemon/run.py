@@ -19,6 +19,7 @@ from usenetfs.daemon.memory import keep_large_buffers
 from usenetfs.daemon.parts import Parts, open_parts
 from usenetfs.daemon.reasons import raise_the_reason
 from usenetfs.daemon.serving import serve_mount
+from usenetfs.daemon.upkeep import keep_in_shape
 from usenetfs.daemon.web import serve_web
 from usenetfs.errors import FencedError, UsenetfsError
 from usenetfs.index.sqlite_log import log_sqlite_errors
@@ -26,14 +27,8 @@ from usenetfs.options import DaemonOptions
 
 log = logging.getLogger("usenetfs.daemon")
 
-MAINTENANCE_INTERVAL = 2.0
-"""Seconds between two looks at the size of the index's log."""
-
 LAST_CHECKPOINT = 30.0
 """Seconds that the end of a drained mount waits for its last checkpoint."""
-
-WAL_WORTH_IT = 4 << 20
-"""Bytes of log below which it is left alone."""
 
 
 Work = Callable[[DaemonOptions, Parts, Facade], Awaitable[None]]
@@ -72,7 +67,7 @@ async def _run(options: DaemonOptions, work: Work) -> None:
         if not options.read_only:
             await parts.files.delete_leftovers()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_maintain, parts)
+            nursery.start_soon(keep_in_shape, parts.index, parts.errors.report)
             nursery.start_soon(parts.files.save_regularly)
             nursery.start_soon(facade.measure)
             nursery.start_soon(parts.care.run)
@@ -111,19 +106,3 @@ async def _publish_the_rest(parts: Parts) -> None:
             await parts.publisher.publish()
         except UsenetfsError as error:
             log.info("the last changes are not in a checkpoint yet: %s", error)
-
-
-async def _maintain(parts: Parts) -> None:
-    """Keep the index's log short (the long part in a thread, the short one here), and give the
-    disk back what the index no longer needs, little by little."""
-    while True:
-        await trio.sleep(MAINTENANCE_INTERVAL)
-        try:
-            parts.index.give_back()
-            if parts.index.wal_size() < WAL_WORTH_IT:
-                continue
-            await trio.to_thread.run_sync(parts.index.wal_checkpoint_step)
-            parts.index.wal_checkpoint_inline()
-        except UsenetfsError as error:
-            log.warning("the index could not be tidied up: %s; tried again", error)
-            parts.errors.report(error)

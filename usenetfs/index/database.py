@@ -44,8 +44,9 @@ CACHE_KIB: Final = 32 * 1024
 WAL_FALLBACK_PAGES: Final = 16 * 1024
 """64 MiB of WAL: where a commit checkpoints by itself if nobody calls the maintenance."""
 
-WAL_KEPT_BYTES: Final = 16 * 1024 * 1024
-"""The WAL file is cut to this when it starts over."""
+WAL_KEPT_BYTES: Final = 2 * 1024 * 1024
+"""The WAL file is cut to this when it starts over: below what is worth a checkpoint, so that the
+file's size says whether there is anything to do."""
 
 STATEMENT_CACHE: Final = 256
 

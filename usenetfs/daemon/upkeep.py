@@ -1,0 +1,43 @@
+"""What keeps the index in shape while it is in use: a task of the daemon.
+
+The write-ahead log is copied into the database when it has grown: the long part in a thread, the
+short one on the loop, after which the log starts over. Looked at twice a second, it stays below the
+size at which a commit would have to do all of it at once, however fast programs write. And pages
+that are free go back to the disk, a few at a time.
+
+Must not know who writes, or what.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from usenetfs.errors import UsenetfsError
+from usenetfs.index.index import Index
+
+log = logging.getLogger("usenetfs.daemon")
+
+INTERVAL: Final = 0.5
+"""Seconds between two looks, each of which costs microseconds."""
+
+WAL_WORTH_IT: Final = 4 << 20
+"""Bytes of log below which it is left alone."""
+
+
+async def keep_in_shape(index: Index, report: Callable[[UsenetfsError], None]) -> None:
+    """Run until cancelled; what fails is reported and tried again."""
+    while True:
+        await trio.sleep(INTERVAL)
+        try:
+            index.give_back()
+            if index.wal_size() < WAL_WORTH_IT:
+                continue
+            await trio.to_thread.run_sync(index.wal_checkpoint_step)
+            index.wal_checkpoint_inline()
+        except UsenetfsError as error:
+            log.warning("the index could not be tidied up: %s; tried again", error)
+            report(error)
