@@ -16,7 +16,7 @@ import sabctools
 
 from usenetfs.article.container import Kind
 from usenetfs.article.keys import KeySet
-from usenetfs.article.seal import SEAL_OVERHEAD, new_salt, open_seal, seal
+from usenetfs.article.seal import SEAL_OVERHEAD, new_salt, open_seal, open_seal_into, seal
 from usenetfs.types import ArticleId, MessageId, article_id
 
 BLOCK: Final = 716_800
@@ -51,6 +51,14 @@ def sealed(number: int, payload: bytes) -> bytes:
 def opened(number: int, body: bytes | bytearray) -> bytes:
     """The piece. SealError unless it is exactly the one that was sealed under this number."""
     return open_seal(KEYS.data_key, FILESYSTEM_ID, article(number), Kind.DATA, body)
+
+
+def opened_into(number: int, body: bytes | bytearray, room: memoryview) -> memoryview:
+    """The piece, in ``room`` (at least ``BLOCK`` octets). SealError as for :func:`opened`."""
+    plaintext = room[: len(body) - SEAL_OVERHEAD]
+    place = article(number)
+    open_seal_into(KEYS.data_key, FILESYSTEM_ID, place, Kind.DATA, body, plaintext)
+    return plaintext
 
 
 def sealed_size(size: int) -> int:

@@ -1,7 +1,8 @@
 """The same work through usenetfs's own client: ProviderSet, its pools, lanes and retries.
 
 Posts as the uploader does (an article is built in a thread by ``build_article``, then posted) and
-fetches as the fetcher does (the seal is opened where the reply arrives). For posts one caller a
+fetches as the fetcher does (the seal is opened where the reply arrives, into buffers that are used
+again). For posts one caller a
 connection waits, for bodies ``depth`` a connection.
 """
 
@@ -10,11 +11,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from typing import Final
 
 import trio
 
 from scripts.bench import transfer
-from scripts.bench.articles import FILESYSTEM_ID, GROUP, KEYS, article, opened
+from scripts.bench.articles import BLOCK, FILESYSTEM_ID, GROUP, KEYS, article, opened_into
 from scripts.bench.transfer import Job, is_right
 from usenetfs.article.container import Kind
 from usenetfs.article.seal import new_salt
@@ -22,6 +24,9 @@ from usenetfs.article.wire import build_article
 from usenetfs.net.providers import ProviderSet
 from usenetfs.net.settings import ServerSettings, TlsMode
 from usenetfs.types import Lane
+
+PLAINTEXT: Final = memoryview(bytearray(BLOCK))
+"""Of one article at a time: opening does not wait for anything."""
 
 Worker = Callable[[Job, ProviderSet, Iterator[int]], Awaitable[None]]
 
@@ -73,7 +78,7 @@ async def _post(job: Job, providers: ProviderSet, numbers: Iterator[int]) -> Non
 async def _fetch(job: Job, providers: ProviderSet, numbers: Iterator[int]) -> None:
     for number in numbers:
         body = await providers.fetch(job.ids[number], lane=Lane.READAHEAD)
-        data = body.data if job.check == "plain" else opened(number, body.data)
+        data = body.data if job.check == "plain" else opened_into(number, body.data, PLAINTEXT)
         if not is_right(job, number, data):
             raise ValueError(f"article {number} is not what was posted")
 

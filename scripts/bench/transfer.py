@@ -21,6 +21,7 @@ from typing import Final, Literal
 import trio
 
 from scripts.bench.articles import BLOCK, count
+from usenetfs.daemon.memory import keep_large_buffers
 from usenetfs.types import MessageId
 
 Check = Literal["open", "bytes", "plain"]
@@ -79,6 +80,7 @@ def main(upload: Work, download: Work, arguments: Sequence[str] | None = None) -
     job = Job(
         chosen.host, chosen.port, chosen.connections, chosen.depth, chosen.check, ids, payload
     )
+    keep_large_buffers()
     work = upload if chosen.work == "upload" else download
     before, started = _cpu(), time.perf_counter()
     trio.run(work, job)
@@ -91,7 +93,7 @@ def main(upload: Work, download: Work, arguments: Sequence[str] | None = None) -
     return 0
 
 
-def is_right(job: Job, number: int, data: bytes | bytearray) -> bool:
+def is_right(job: Job, number: int, data: bytes | bytearray | memoryview) -> bool:
     """Whether an opened (or plain) piece is the file's, as far as the job wants it compared."""
     return job.check == "open" or data == job.payload.piece(number)
 

@@ -64,6 +64,9 @@ class MemoryStream:
             view[: len(data)] = data
         return len(data)
 
+    def receive_nowait(self, buffer: WriteableBuffer) -> int | None:
+        return None
+
     async def send_all(self, parts: Iterable[ReadableBuffer]) -> None:
         await trio.lowlevel.checkpoint()
         for part in parts:

@@ -214,6 +214,37 @@ def test_a_header_that_promises_too_much_costs_no_reply_after_it() -> None:
     assert [r.crc_ok for r in responses] == [False, True, False] * 5
 
 
+@pytest.mark.parametrize("before", [1, 9, 40, 5000])
+@pytest.mark.parametrize("behind", [3, 20, 2000, 50_000])
+def test_what_the_decoder_swallowed_comes_back_wherever_it_lies(before: int, behind: int) -> None:
+    """``before``, ``behind``: octets in one piece before and behind the end of the body. A line
+    begun is pushed to the front of the decoder's memory, over what has to be handed back."""
+    good = random_bytes(40_000)
+    first = block(b"222 b", yenc(random_bytes(60_000), size=600_000))
+    for follows in (block(b"222 b", yenc(good)), block(b"222 b", b"x" * 3000 + b"\r\n")):
+        client = ready_client()
+        ask(client, Verb.BODY)
+        ask(client, Verb.BODY)
+        assert client.feed(first[:-before]) == []
+        assert len(client.buffer()) > 60_000  # the decoder's own memory
+        replies = client.feed(first[-before:] + follows[:behind])
+        replies += client.feed(follows[behind:]) if follows[behind:] else []
+        lying, after = replies
+        assert (lying.code, lying.crc_ok) == (222, False)
+        assert after.data == good if after.data is not None else after.lines == (b"x" * 3000,)
+        assert lying.wire_size + after.wire_size == len(first) + len(follows)
+
+
+def test_octets_that_were_never_given_room_are_refused() -> None:
+    client = ready_client()
+    ask(client, Verb.BODY)
+    wire = block(b"222 b", yenc(random_bytes(300_000)))
+    client.feed(wire[:20_000])
+    room = client.buffer()
+    with pytest.raises(LocalProtocolError, match="do not fit"):
+        client.received(len(room) + 1)
+
+
 def test_every_split_in_two() -> None:
     data = random_bytes(300)
     wire = block(b"222 b", yenc_part(data)) + b"430 no\r\n" + block(b"221 h", b"A: b\r\n..\r\n")

@@ -49,6 +49,10 @@ class Stream(Protocol):
         """Wait for octets, put them at the start of ``buffer``; their number, 0 at the end."""
         ...
 
+    def receive_nowait(self, buffer: WriteableBuffer) -> int | None:
+        """What ``receive_into`` would give at once; None: it would have to wait."""
+        ...
+
     async def send_all(self, parts: Iterable[ReadableBuffer]) -> None:
         """Send the parts one after the other. One caller at a time."""
         ...
@@ -109,6 +113,14 @@ class TcpStream:
                 except BlockingIOError:
                     continue
         except (OSError, ValueError, trio.ClosedResourceError) as error:
+            raise _lost(error) from error
+
+    def receive_nowait(self, buffer: WriteableBuffer) -> int | None:
+        try:
+            return self._sock.recv_into(buffer)
+        except BlockingIOError:
+            return None
+        except (OSError, ValueError) as error:
             raise _lost(error) from error
 
     async def send_all(self, parts: Iterable[ReadableBuffer]) -> None:
@@ -216,6 +228,20 @@ class TlsStream:
         except ssl.SSLError as error:
             raise ConnectionLostError(f"TLS failed: {error.reason or error}") from error
 
+    def receive_nowait(self, buffer: WriteableBuffer) -> int | None:
+        try:
+            with memoryview(buffer) as view:
+                count, ended = self._decrypt_into(view)
+                if not count and not ended and not self._outgoing.pending:
+                    received = self._tcp.receive_nowait(self._ciphertext)
+                    if received is None:
+                        return None
+                    self._take(received)
+                    count, ended = self._decrypt_into(view)
+        except ssl.SSLError as error:
+            raise ConnectionLostError(f"TLS failed: {error.reason or error}") from error
+        return count if count or ended else None
+
     def _decrypt_into(self, view: memoryview) -> tuple[int, bool]:
         """As many of the received records as fit. Octets, and whether the stream has ended."""
         count = 0
@@ -232,7 +258,9 @@ class TlsStream:
         return count, False
 
     async def _fill(self) -> None:
-        count = await self._tcp.receive_into(self._ciphertext)
+        self._take(await self._tcp.receive_into(self._ciphertext))
+
+    def _take(self, count: int) -> None:
         if count:
             self._incoming.write(self._ciphertext[:count])
         else:

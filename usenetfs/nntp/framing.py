@@ -13,8 +13,11 @@ BLOCK       a line ``=ybegin`` (BODY and ARTICLE only)      YENC
 YENC        CRLF . CRLF                                     STATUS
 ==========  ==============================================  ==========
 
+Inside a yEnc body octets are received straight into the decoder's memory, all but the last ones.
+
 Invariants: the buffer is never resized, so views of it stay valid; between calls it holds at most
-an unfinished status line, moved to its front; a reply of more than ``max_response`` octets is an
+an unfinished status line, moved to its front, and nothing while the decoder's memory is used; a
+reply of more than ``max_response`` octets is an
 error as soon as that many have come; work is linear in the octets received, whatever their chunks.
 """
 
@@ -71,6 +74,8 @@ class ResponseFramer:
         self._block = bytearray()
         self._yenc_at = -1
         self._yenc: YencStream | None = None
+        self._direct = False
+        """Whether the buffer given out last is the decoder's."""
         self._preamble: tuple[bytes, ...] | None = None
         self.discreet = False
         """Set once a secret was sent, which a server may echo: errors then quote nothing."""
@@ -90,13 +95,33 @@ class ResponseFramer:
 
     def buffer(self) -> memoryview:
         """Where to receive to; never empty."""
+        self._direct = False
+        if self._phase is _Phase.YENC and not self.pending:
+            assert self._yenc is not None
+            room = self._yenc.room()
+            if room is not None:
+                self._direct = True
+                return room[: len(self._buffer)]  # where it may have to go back to
         return self._view[self._end :]
 
-    def commit(self, count: int) -> None:
-        """``count`` octets were put into the buffer."""
+    def commit(self, count: int) -> bool:
+        """``count`` octets were put into the buffer; True: they ended no reply, do not look."""
+        if self._direct:
+            return self._commit_direct(count)
         if not 0 <= count <= len(self._buffer) - self._end:
             raise LocalProtocolError(f"{count} octets do not fit the buffer that was given")
         self._end += count
+        return False
+
+    def _commit_direct(self, count: int) -> bool:
+        self._direct = False
+        assert self._yenc is not None
+        surplus = self._yenc.received(count)
+        self._consume(0, count - len(surplus))
+        if surplus:
+            self._buffer[: len(surplus)] = surplus
+            self._end = len(surplus)
+        return self._yenc.finished is None
 
     def next_frame(self, verb: Verb | None) -> Frame | None:
         """The next whole reply, which is to ``verb``; None: more octets are needed."""
@@ -105,9 +130,9 @@ class ResponseFramer:
             frame = self._read_status(verb)
         while frame is None and self._phase is _Phase.BLOCK and self.pending:
             frame = self._read_block(verb)
-        if frame is None and self._phase is _Phase.YENC and self.pending:
+        if frame is None and self._phase is _Phase.YENC:
             frame = self._read_yenc()
-        if frame is None:
+        if frame is None and self._start:
             self._to_front()
         return frame
 
@@ -194,9 +219,10 @@ class ResponseFramer:
 
     def _read_yenc(self) -> Frame | None:
         assert self._yenc is not None
-        start = self._start
-        stop = self._yenc.feed(self._buffer, start, self._end)
-        self._consume(stop, stop - start)
+        if self.pending and self._yenc.finished is None:
+            start = self._start
+            stop = self._yenc.feed(self._buffer, start, self._end)
+            self._consume(stop, stop - start)
         return self._yenc_frame()
 
     def _yenc_frame(self) -> Frame | None:

@@ -16,6 +16,9 @@ percent are scanned, and the Decoder is fed up to the terminator exactly. If the
 too much, the Decoder stops early by itself and has swallowed octets of what follows: it says how
 many were its own, and is replaced.
 
+For the same reason all but the last few percent can be received straight into the Decoder's memory
+(:meth:`YencStream.room`), without a copy.
+
 Invariants: between bodies the Decoder holds nothing; memory is its input buffer plus the output,
 which it bounds at 10 MiB.
 """
@@ -28,14 +31,19 @@ from typing import Final
 
 from sabctools import Decoder, EncodingFormat, NNTPResponse
 
-from usenetfs.errors import RemoteProtocolError
+from usenetfs.errors import LocalProtocolError, RemoteProtocolError
 from usenetfs.nntp.grammar import BLOCK_END, CRLF
 
 YENC_MARK: Final = b"\r\n=ybegin "
 _STATUS: Final = b"222\r\n"
 """What makes the Decoder expect a body."""
 _INPUT_BUFFER: Final = 64 * 1024
-"""One step of the Decoder; small enough to stay in the processor's cache between copy and use."""
+"""One step of the Decoder; small enough to stay in the processor's cache between receiving and use:
+with 256 KiB receiving and decoding take half as much time again (measured: 0.49 and 0.72 s/GB)."""
+_SMALLEST_ROOM: Final = 16 * 1024
+"""Less than this is not worth a receive of its own."""
+_HEAD: Final = 4 * 1024
+"""Octets of what was received that are kept until it is known whose they were."""
 _OVERLAP: Final = len(BLOCK_END) - 1
 _BEGIN_SIZE: Final = re.compile(rb" size=([0-9]{1,18})")
 _PART_RANGE: Final = re.compile(rb"=ypart .*?begin=([0-9]{1,18}) .*?end=([0-9]{1,18})")
@@ -91,6 +99,44 @@ class YencStream:
         with memoryview(self._decoder) as room:
             room[: len(_STATUS)] = _STATUS
         self._process(len(_STATUS))
+
+    def room(self) -> memoryview | None:
+        """Where to receive what can only be of this body; None: :meth:`feed` has to look at it."""
+        left = self._declared - self._fed
+        if left < _SMALLEST_ROOM or self.finished is not None:
+            return None
+        return memoryview(self._decoder)[:left]
+
+    def received(self, count: int) -> bytes:
+        """``count`` octets were put into :meth:`room`; what of them is not of this body.
+
+        That is nothing if the header was honest. Sets ``finished`` if the body ended in them.
+        """
+        if not 0 < count <= self._declared - self._fed:
+            raise LocalProtocolError(f"{count} octets do not fit the buffer that was given")
+        with memoryview(self._decoder) as room:
+            if count > len(room):
+                raise LocalProtocolError(f"{count} octets do not fit the buffer that was given")
+            head = bytes(room[: min(count, _HEAD)])
+            tail = bytes(room[max(0, count - _OVERLAP) : count])
+            self._process(count)
+            self._fed += count
+            if not self._decoder:
+                self._last = (self._last + tail)[-_OVERLAP:]
+                return b""
+            decoder = self._decoder
+            surplus = self._collect()
+            start = count - surplus
+            with memoryview(decoder) as free:
+                moved = _INPUT_BUFFER - len(free)
+            # What the Decoder has not understood yet it has moved to the front of its memory.
+            if start >= moved:
+                return bytes(room[start:count])
+            if moved > len(head):
+                raise RemoteProtocolError(
+                    "a yEnc body is shorter than it says, and a line too long"
+                )
+            return head[start:moved] + bytes(room[moved:count])
 
     def feed(self, source: bytearray, start: int, stop: int) -> int:
         """Take ``source[start:stop]``; where the body ended in it, or ``stop``.
