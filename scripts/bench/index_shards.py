@@ -24,7 +24,7 @@ from typing import Final
 
 import apsw
 
-from usenetfs.index.database import CACHE_KIB, WAL_FALLBACK_PAGES
+from usenetfs.index.database import CACHE, WAL_FALLBACK_PAGES
 from usenetfs.index.schema import CREATE_SCHEMA
 
 Row = tuple[int, bytes]
@@ -54,13 +54,13 @@ def make(folder: Path, shards: int) -> list[Path]:
 
 
 @contextmanager
-def attached(paths: Sequence[Path], cache_kib: int) -> Iterator[apsw.Connection]:
+def attached(paths: Sequence[Path], cache: int) -> Iterator[apsw.Connection]:
     """A connection to all of them, which share the page cache of one."""
     connection = apsw.Connection(":memory:", statementcachesize=512)
     for number, path in enumerate(paths):
         connection.execute(f"ATTACH ? AS s{number}", (str(path),))
         connection.execute(f"PRAGMA s{number}.synchronous = normal")
-        connection.execute(f"PRAGMA s{number}.cache_size = {-(cache_kib // len(paths))}")
+        connection.execute(f"PRAGMA s{number}.cache_size = {-(cache // 1024 // len(paths))}")
     connection.wal_autocheckpoint(WAL_FALLBACK_PAGES // len(paths))
     yield connection
     connection.close()
@@ -92,7 +92,7 @@ def rows_of(first: int, count: int) -> list[Row]:
 def measure(folder: Path, shards: int, rows: int) -> dict[str, float]:
     paths, figures = make(folder, shards), {}
     batches = [rows_of(1 + start, BATCH) for start in range(0, rows, BATCH)]
-    with attached(paths, CACHE_KIB) as connection:
+    with attached(paths, CACHE) as connection:
         started, processor = time.perf_counter(), time.process_time()
         for batch in batches:
             insert(connection, batch, shards)
@@ -107,7 +107,7 @@ def measure(folder: Path, shards: int, rows: int) -> dict[str, float]:
         figures["commit of 3 rows µs"] = statistics.median(small) / 1000
         figures |= _lookups(connection, shards, rows)
     started = time.perf_counter()
-    with attached(paths, CACHE_KIB) as connection:
+    with attached(paths, CACHE) as connection:
         for number in range(shards):
             connection.execute(f"SELECT count(*) FROM s{number}.sqlite_schema").fetchall()
         figures["open ms"] = (time.perf_counter() - started) * 1000
@@ -143,7 +143,7 @@ def _in_threads(folder: Path, shards: int, batches: Sequence[Sequence[Row]]) -> 
 
     def work(worker: int) -> None:
         """Files ``worker``, ``worker`` + 2, …; what is theirs was picked out beforehand."""
-        with attached(paths[worker::workers], CACHE_KIB // workers) as connection:
+        with attached(paths[worker::workers], CACHE // workers) as connection:
             for batch in mine[worker]:
                 connection.execute("BEGIN IMMEDIATE")
                 for number, part in enumerate(batch):

@@ -73,9 +73,9 @@ async def test_a_truncation_whose_commit_fails_has_changed_nothing(
 async def test_a_long_file_is_cut_in_steps_that_each_leave_a_valid_file(
     tmp_path: Path, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files_module, "DELETE_BATCH", 4)
     data = os.urandom(30 * BLOCK)
     async with opened_files(tmp_path) as (world, files, inodes), uploading(world):
+        world.index.batch = 4
         inode = world.new_file()
         await files.write(inode, 0, data)
         files.save()

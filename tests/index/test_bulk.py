@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
-from tests.index.world import BLOCK, NOW_NS, content_hash, make_file, upload
+from tests.index.world import BLOCK, KEY, NOW_NS, content_hash, create, make_file, upload
 from usenetfs.errors import DatabaseError
 from usenetfs.index.articles import ArticleState, InFlightArticle
 from usenetfs.index.bulk import StoredArticle, StoredMember
@@ -100,6 +101,15 @@ def test_a_block_that_has_a_row_undoes_its_batch(index: Index) -> None:
         next(loading)
     assert [b.number for b in index.blocks.locate(inode, BlockNumber(0), 9)] == [0, 1]
     assert index.check(deep=True) == []
+
+
+def test_the_batch_and_the_cache_are_those_that_were_asked_for(path: Path) -> None:
+    create(path).close()
+    with Index.open(path, directory_key=KEY, batch=2, cache=1 << 20) as index:
+        assert index.database.value("PRAGMA cache_size") == -1024
+        inode = make_file(index, b"a", size=5 * BLOCK)
+        articles = [stored(index, (inode, n, b"%d" % n * BLOCK)) for n in range(5)]
+        assert list(index.bulk().add(articles, NOW_NS)) == [2, 2, 1]
 
 
 def test_nonsense_is_refused(index: Index) -> None:

@@ -255,6 +255,19 @@ class CheckpointSection(Section):
     """Of each checkpoint; two more of those that others depend on."""
 
 
+class IndexSection(Section):
+    """``[index]``: the database of names and blocks, on the local disk."""
+
+    batch: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Rows in one transaction where many are written or deleted; programs wait that long."""
+    cache: Annotated[
+        int,
+        BeforeValidator(_size(MIB, 64 * GIB)),
+        PlainSerializer(format_size, when_used="json"),
+    ] = 32 * MIB
+    """Memory for its pages; all else stays on the disk, however many files there are."""
+
+
 class KeysSection(Section):
     """``[keys]``: what one guess at a passphrase costs (Argon2id, RFC 9106), in files made from
     now on: at ``init``, ``key change-passphrase``, ``server add``. Each file states its own."""
@@ -418,6 +431,7 @@ class Settings(BaseSettings):
     cache: CacheSection = CacheSection()
     staging: StagingSection = StagingSection()
     checkpoint: CheckpointSection = CheckpointSection()
+    index: IndexSection = IndexSection()
     keys: KeysSection = KeysSection()
     upload: UploadSection = UploadSection()
     network: NetworkSection = NetworkSection()

@@ -97,6 +97,8 @@ async def open_parts(options: DaemonOptions) -> AsyncIterator[Parts]:
             options.paths.index,
             directory_key=keys.directory_key,
             read_only=options.view is not None,
+            batch=settings.index.batch,
+            cache=settings.index.cache,
         ) as index,
         Staging(options.paths.staging, block_size=index.identity.block_size) as staging,
         ArticleCache(

@@ -41,7 +41,6 @@ SAVE_INTERVAL = 0.5
 MAX_UNSAVED = 2048
 """Unsaved blocks and inodes that a write saves at once instead of waiting for the interval."""
 
-DELETE_BATCH = 4096
 """Block rows deleted between two chances for other work."""
 
 MEASURED_EVERY = 4 << 20
@@ -154,7 +153,7 @@ class Files:
         """
         first_gone = BlockNumber(-(-size // self._staged.block_size))
         while True:
-            lowest = self._index.blocks.lowest_of_last(inode, first_gone, DELETE_BATCH)
+            lowest = self._index.blocks.lowest_of_last(inode, first_gone, self._index.batch)
             if lowest is None or lowest <= first_gone:
                 break
             self.resize(inode, min(self._inodes.get(inode).size, lowest * self._staged.block_size))
@@ -164,7 +163,7 @@ class Files:
     def _cut_block_map(self, inode: InodeId, size: int) -> None:
         number, keep = divmod(size, self._staged.block_size)
         first_gone = BlockNumber(number + (keep > 0))
-        while self._index.blocks.delete_from(inode, first_gone, DELETE_BATCH):
+        while self._index.blocks.delete_from(inode, first_gone, self._index.batch):
             continue
         edge = self._index.blocks.get(inode, BlockNumber(number)) if keep else None
         if edge is not None and edge.length > keep:
@@ -226,10 +225,10 @@ class Files:
             self._staged.forget_inode(inode)
         while True:
             with self._index.transaction():
-                deleted = self._index.blocks.delete_from(inode, BlockNumber(0), DELETE_BATCH)
-                if deleted < DELETE_BATCH:
+                deleted = self._index.blocks.delete_from(inode, BlockNumber(0), self._index.batch)
+                if deleted < self._index.batch:
                     self._index.inodes.delete(inode)
-            if deleted < DELETE_BATCH:
+            if deleted < self._index.batch:
                 break
             await trio.lowlevel.checkpoint()
         self._inodes.gone(inode)

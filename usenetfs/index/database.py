@@ -38,8 +38,8 @@ Bindings = Sequence[Any]
 BUSY_TIMEOUT_MS: Final = 2_000
 """Nobody else writes, so a wait means a reader in recovery or a checkpoint: short ones."""
 
-CACHE_KIB: Final = 32 * 1024
-"""Page cache. Memory must not follow the size of the index (R18)."""
+CACHE: Final = 32 * 1024 * 1024
+"""Octets of the page cache. Memory must not follow the size of the index (R18)."""
 
 WAL_FALLBACK_PAGES: Final = 16 * 1024
 """64 MiB of WAL: where a commit checkpoints by itself if nobody calls the maintenance."""
@@ -88,8 +88,9 @@ class Database:
     :class:`FilesystemBusyError` if another process has it open for writing.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, cache: int = CACHE) -> None:
         self.path = path
+        self._cache = cache
         self.read_only = read_only
         self.before_commit: Callable[[], None] | None = None
         """Runs inside each transaction, just before its COMMIT. May write."""
@@ -135,7 +136,7 @@ class Database:
 
     def _configure(self, connection: apsw.Connection) -> None:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-        connection.pragma("cache_size", -CACHE_KIB)
+        connection.pragma("cache_size", -(self._cache // 1024))
         connection.pragma("trusted_schema", False)
         connection.pragma("cell_size_check", True)
         # Otherwise a join whose plan might depend on the bound values is planned anew for each of

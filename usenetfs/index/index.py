@@ -31,6 +31,7 @@ from usenetfs.index.changelog import Changelog
 from usenetfs.index.check import Checker, Finding
 from usenetfs.index.cut import Cut
 from usenetfs.index.database import (
+    CACHE,
     Database,
     Transaction,
     make_shrinkable,
@@ -73,9 +74,16 @@ class Index(Transitions):
     """An open index. A context manager; made by :meth:`create` or :meth:`open`."""
 
     def __init__(
-        self, database: Database, identity: FilesystemIdentity, *, directory_key: bytes
+        self,
+        database: Database,
+        identity: FilesystemIdentity,
+        *,
+        directory_key: bytes,
+        batch: int = BATCH,
     ) -> None:
         self.identity = identity
+        self.batch = batch
+        """Rows that one transaction changes where many are to be changed."""
         self.totals = TotalsTable(database)
         self.inodes = InodeTable(database, self.totals)
         self.dirents = DirentTable(database, directory_key)
@@ -159,14 +167,23 @@ class Index(Transitions):
         return cls.open(path, directory_key=directory_key)
 
     @classmethod
-    def open(cls, path: Path | str, *, directory_key: bytes, read_only: bool = False) -> Index:
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        directory_key: bytes,
+        read_only: bool = False,
+        batch: int = BATCH,
+        cache: int = CACHE,
+    ) -> Index:
         """Open an index; what an unclean stop left in the WAL is taken in, and a file of an earlier
         version is brought to this one's (migrate.py).
 
         Raises :class:`SchemaVersionError` for another version's, :class:`FilesystemBusyError` if
         another process has it open for writing, :class:`DatabaseError` for anything else: not
         there, not an index, damaged, or another filesystem's key. Read-only may be open beside a
-        writer, in another process.
+        writer, in another process. ``batch``: rows in a transaction where many change; ``cache``:
+        octets of memory for pages.
         """
         path = Path(path)
         if not path.is_file():
@@ -174,11 +191,11 @@ class Index(Transitions):
                 f"there is no index at {path}",
                 hint="get it back from the servers: usenetfs recover NAME",
             )
-        database = Database(path, read_only=read_only)
+        database = Database(path, read_only=read_only, cache=cache)
         try:
             migrate(database)
             identity = _identify(database, directory_key)
-            return cls(database, identity, directory_key=directory_key)
+            return cls(database, identity, directory_key=directory_key, batch=batch)
         except BaseException:
             database.close()
             raise
@@ -232,9 +249,10 @@ class Index(Transitions):
         self.totals.discard()
         self.changelog.discard()
 
-    def bulk(self, batch: int = BATCH) -> BulkLoader:
+    def bulk(self, batch: int | None = None) -> BulkLoader:
         """For content that is on the servers already, in batches of about ``batch`` rows."""
-        return BulkLoader(self._database, self.articles, self.segments, batch=batch)
+        size = self.batch if batch is None else batch
+        return BulkLoader(self._database, self.articles, self.segments, batch=size)
 
     def cut(self) -> Cut:
         """The index as it is now, for another thread to read; to be closed soon."""
