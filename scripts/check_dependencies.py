@@ -22,6 +22,9 @@ MODULE_OF = {
 }
 """Import name of a distribution, where it is not simply its name."""
 
+DEVELOPMENT = {"dev"}
+"""Extras that are not for users."""
+
 PART_OF = {"pydantic_core": "pydantic"}
 """Modules of another distribution that a declared one pins exactly and documents as its own."""
 
@@ -39,7 +42,11 @@ def main() -> int:
 
 def _requirements() -> list[str]:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    requirements: list[str] = settings["project"]["dependencies"]
+    project = settings["project"]
+    extras = project["optional-dependencies"]
+    requirements: list[str] = list(project["dependencies"])
+    for name in extras.keys() - DEVELOPMENT:
+        requirements += extras[name]
     return requirements
 
 

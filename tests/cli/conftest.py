@@ -25,6 +25,7 @@ class User:
 
     home: Path
     variables: dict[str, str] = field(default_factory=dict)
+    without_passphrase: bool = False
 
     @property
     def config_file(self) -> Path:
@@ -42,7 +43,7 @@ class User:
             "XDG_DATA_HOME": str(self.home / "share"),
             "XDG_CACHE_HOME": str(self.home / "cache"),
             "USENETFS_SYSTEM_CONFIG": str(self.home / "system.toml"),
-            "USENETFS_PASSPHRASE": PASSPHRASE,
+            **({} if self.without_passphrase else {"USENETFS_PASSPHRASE": PASSPHRASE}),
             "COLUMNS": "200",
             "NO_COLOR": "1",
             **self.variables,

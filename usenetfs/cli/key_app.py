@@ -47,3 +47,27 @@ def key_change_passphrase(
     from usenetfs.cli.commands.key import change_passphrase
 
     change_passphrase(ctx.obj, name, new_passphrase_file=new_passphrase_file, offline=offline)
+
+
+@key_app.command("remember")
+def key_remember(ctx: typer.Context, name: Name) -> None:
+    """Keep the passphrase in the desktop's keyring, so that mounting asks for nothing.
+
+    Needs the package keyring (pipx inject usenetfs keyring) and [keys] keyring = true.
+
+    Example: usenetfs key remember photos
+    """
+    from usenetfs.cli.commands.key import remember
+
+    remember(ctx.obj, name)
+
+
+@key_app.command("forget")
+def key_forget(ctx: typer.Context, name: Name) -> None:
+    """Take the passphrase out of the desktop's keyring.
+
+    Example: usenetfs key forget photos
+    """
+    from usenetfs.cli.commands.key import forget
+
+    forget(ctx.obj, name)

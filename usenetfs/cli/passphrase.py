@@ -1,4 +1,4 @@
-"""Where passphrases come from: a file, a variable, the terminal, or the parent process's pipe.
+"""Where passphrases come from: file, variable, keyring, terminal, or the parent process's pipe.
 
 Invariant: a passphrase is never in an argument, never in a variable of a child process, and never
 printed. A passphrase file may end with one newline, which is not part of it.
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from usenetfs.cli import remembered
 from usenetfs.cli.context import Common
 from usenetfs.cli.output import note
 from usenetfs.errors import UsageError, WrongPassphraseError
@@ -45,15 +46,24 @@ class Passphrases:
         return cls(filesystem, vault)
 
 
-def obtain(common: Common, *, prompt: str, filesystem: bool = True) -> Passphrases:
+def obtain(
+    common: Common, *, prompt: str, filesystem: bool = True, name: str | None = None
+) -> Passphrases:
     """The passphrases, from wherever they are given; asks at most once.
 
+    Files and variables come before the keyring, which may have that of the filesystem ``name``.
     ``filesystem`` False: only the vault's is needed.
     """
     vault = given(common.vault_passphrase_file, VAULT_VARIABLE)
     if vault is not None and not filesystem:
         return Passphrases(vault, vault)
     passphrase = given(common.passphrase_file, PASSPHRASE_VARIABLE)
+    if passphrase is None:
+        account = name if filesystem else remembered.VAULT
+        if account is not None:
+            passphrase = remembered.recall(common, account)
+        if vault is None and filesystem and passphrase is not None:
+            vault = remembered.recall(common, remembered.VAULT)
     if passphrase is None:
         passphrase = ask(prompt)
     return Passphrases(passphrase, passphrase if vault is None else vault)

@@ -32,7 +32,7 @@ def run_without_mount(common: Common, paths: FilesystemPaths, work: Work, *, pur
         raise ConfigurationError(
             "no server is configured", hint="add one with: usenetfs server add NAME --host HOST"
         )
-    passphrases = passphrase.obtain(common, prompt=f"Passphrase for {paths.name}")
+    passphrases = passphrase.obtain(common, prompt=f"Passphrase for {paths.name}", name=paths.name)
     with lock.exclusive(paths.lock, name=paths.name, purpose=purpose):
         unlocked = unlock_filesystem(paths, passphrases)
         passwords = vault_passwords(common, passphrases)

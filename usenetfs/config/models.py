@@ -280,6 +280,9 @@ class KeysSection(Section):
     """Taken once at each unlocking; less suits a machine that has little."""
     iterations: Annotated[int, Field(ge=2, le=64)] = 3
     """Passes over it."""
+    keyring: bool = False
+    """Whether passphrases are looked for in the desktop's keyring; ``usenetfs key remember`` puts
+    them there."""
 
 
 class UploadSection(Section):

@@ -47,6 +47,7 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "network.retry.connect.max_delay": "1 min",
     "network.retry.connect.retries": 5,
     "network.retry.connect.strategy": "exponential",
+    "control.listen": "127.0.0.1:8119",
     "upload.level": 3,
     "upload.connections": 8,
     "upload.rate": "5 MB",

@@ -25,7 +25,7 @@ def run(common: Common, name: str, *, count: int, as_json: bool) -> None:
     from usenetfs.daemon.recovery import list_checkpoints, with_servers
 
     paths = common.directories.existing(name)
-    passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}")
+    passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}", name=name)
     unlocked = unlock_filesystem(paths, passphrases)
     passwords = vault_passwords(common, passphrases)
 

@@ -44,7 +44,7 @@ def run(
     if repair and dry_run:
         raise UsageError("--repair mends and --dry-run only reports: give one of them")
     paths = common.directories.existing(name)
-    passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}")
+    passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}", name=name)
     with lock.exclusive(paths.lock, name=name, purpose="being checked"):
         checked = check(paths, unlock_filesystem(paths, passphrases), repair=repair, deep=deep)
     if as_json:

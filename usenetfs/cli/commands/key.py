@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from usenetfs.cli import passphrase
+from usenetfs.cli import passphrase, remembered
 from usenetfs.cli.context import Common
 from usenetfs.cli.output import note, say
 from usenetfs.cli.unlock import read_key_file, unlock_filesystem
@@ -52,6 +52,8 @@ def change_passphrase(
         _publish(common, key_file, unlocked.master_key, name, [new, old], passwords)
     _change_vault(common, name, old, new)
     replace_file(paths.key_file, key_file)
+    if wanted.keyring and remembered.recall(common, name) is not None:
+        remembered.remember(name, new)
     note(f"The passphrase of {name} was changed. The recovery key is the same as before.")
     if offline:
         note("On the servers the old one counts until this is done again without --offline.")
@@ -67,7 +69,7 @@ def publish(common: Common, name: str) -> None:
 
     paths = common.directories.existing(name)
     content = read_key_file(paths)
-    passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}")
+    passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}", name=name)
     unlocked = unlock_filesystem(paths, passphrases)
     passwords = vault_passwords(common, passphrases)
     _publish(common, content, unlocked.master_key, name, [passphrases.filesystem], passwords)
@@ -107,3 +109,29 @@ def _change_vault(common: Common, name: str, old: str, new: str) -> None:
             note("The passphrase of the vault was changed as well.")
     elif vault_path.exists():
         note("usenetfs: the vault keeps its passphrase: other filesystems use it, too")
+
+
+def remember(common: Common, name: str) -> None:
+    """Put the passphrases of ``name`` and of the vault into the keyring, once they are checked."""
+    from usenetfs.config.vault import Vault
+
+    paths = common.directories.existing(name)
+    passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}", name=name)
+    unlock_filesystem(paths, passphrases)
+    remembered.remember(name, passphrases.filesystem)
+    note(f"The passphrase of {name} is in the keyring.")
+    if common.directories.vault.exists():
+        Vault.open(common.directories.vault, passphrases.vault)
+        remembered.remember(remembered.VAULT, passphrases.vault)
+        note("That of the vault, too.")
+    if not common.settings.keys.keyring:
+        note("It is looked for there once the configuration has: [keys] keyring = true")
+
+
+def forget(common: Common, name: str) -> None:
+    """Take the passphrase of ``name`` out of the keyring, and the vault's with the last one."""
+    found = remembered.forget(name)
+    others = [other for other in common.directories.names() if other != name]
+    if not others:
+        found |= remembered.forget(remembered.VAULT)
+    note(f"Taken out of the keyring: {name}" if found else f"The keyring has nothing of {name}.")

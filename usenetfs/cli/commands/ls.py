@@ -30,7 +30,8 @@ def run(common: Common, place: str, *, long: bool, as_json: bool) -> None:
             f'"{place}" is not of the form NAME:/PATH', hint="for example: photos:/2026"
         )
     paths = common.directories.existing(name)
-    unlocked = unlock_filesystem(paths, passphrase.obtain(common, prompt=f"Passphrase for {name}"))
+    given = passphrase.obtain(common, prompt=f"Passphrase for {name}", name=name)
+    unlocked = unlock_filesystem(paths, given)
     with open_index(paths, unlocked) as index:
         inode, last = _find(index, os.fsencode(path))
         entries = _entries(index, inode) if stat.S_ISDIR(inode.mode) else [(last, inode)]

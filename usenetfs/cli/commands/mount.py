@@ -62,11 +62,11 @@ def run(
         paths = common.directories.existing(name)
     passphrases: Passphrases | None = None
     if not paths.exists():
-        passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}")
+        passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}", name=name)
         fetch_key_file(common, paths, passphrases)
     mountpoint = _check(common, _served(paths, view), mountpoint, chosen)
     if passphrases is None:
-        passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}")
+        passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}", name=name)
     if foreground:
         serve(
             common,
@@ -193,7 +193,7 @@ def _run_reporting(
         passphrases = (
             Passphrases.from_pipe(secrets_fd)
             if secrets_fd is not None
-            else passphrase.obtain(common, prompt=f"Passphrase for {name}")
+            else passphrase.obtain(common, prompt=f"Passphrase for {name}", name=name)
         )
         serve(
             common,

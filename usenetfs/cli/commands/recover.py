@@ -79,7 +79,7 @@ def run(
     paths = common.directories.filesystem(name)
     typed = _recovery_key(recovery_key_file) if recovery_key or recovery_key_file else None
     if typed is None:
-        passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}")
+        passphrases = passphrase.obtain(common, prompt=f"Passphrase for {name}", name=name)
     else:
         chosen = passphrase.obtain_new(common, prompt=f"New passphrase for {name}")
         passphrases = passphrase.with_vault(common, chosen)
