@@ -23,6 +23,9 @@ class Handlers:
     def report(self, error: UsenetfsError) -> None:
         self.reported.append(error)
 
+    def on_wait(self) -> None:
+        """Nobody else is there."""
+
     def observe(self, name: str, seconds: float) -> None:
         assert seconds >= 0
         self.observed.append(name)

@@ -4,6 +4,9 @@ pyfuse3 knows one exception; any other ends its loop and leaves the caller hangi
 every handler is wrapped: a PosixError is an answer like any other; another typed error is logged
 and translated; anything else is logged once, reported, and answered with EIO, and the mount lives
 on.
+
+It is also where it shows whether a handler waits for anything: then ``on_wait()`` is called, and
+somebody else reads the kernel's next request (``turns.py``).
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ import errno
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar, cast
 
 import pyfuse3
@@ -40,7 +44,7 @@ CHANGING = frozenset(
 )
 """Handlers that change the filesystem: they answer EROFS where ``may_change()`` says no."""
 
-Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
+Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
 def guarded(handler: Handler) -> Handler:
@@ -56,7 +60,7 @@ def guarded(handler: Handler) -> Handler:
             raise pyfuse3.FUSEError(errno.EROFS)
         began = clock()
         try:
-            return await handler(self, *arguments, **named)
+            return await noticing(handler(self, *arguments, **named), self.on_wait)
         except pyfuse3.FUSEError:
             raise
         except PosixError as error:
@@ -73,3 +77,22 @@ def guarded(handler: Handler) -> Handler:
             self.observe(name, clock() - began)
 
     return cast(Handler, guard)
+
+
+@types.coroutine
+def noticing(
+    work: Coroutine[Any, Any, Any], on_wait: Callable[[], None]
+) -> Generator[Any, Any, Any]:
+    """Await ``work``; before it waits for the first time, ``on_wait()`` is called.
+
+    A loop of trio's answers a wish by sending, errors and cancellation as well.
+    """
+    try:
+        wish = work.send(None)
+        on_wait()
+        while True:
+            wish = work.send((yield wish))
+    except StopIteration as ended:
+        return ended.value
+    finally:
+        work.close()

@@ -19,6 +19,7 @@ import trio
 from usenetfs.errors import MountError
 from usenetfs.fs.kernel_limits import raise_kernel_limits
 from usenetfs.fs.operations import Operations
+from usenetfs.fs.turns import take_over
 
 log = logging.getLogger("usenetfs.fs")
 
@@ -80,7 +81,11 @@ async def mounted(
         ) from error
     try:
         session = MountSession(mountpoint, trio.Event())
+        turns = take_over()
         async with trio.open_nursery() as nursery:
+            if turns is not None:
+                operations.on_wait = turns.hand_over
+                nursery.start_soon(turns.watch)
             nursery.start_soon(_serve, session)
             await _probe(mountpoint)
             await trio.to_thread.run_sync(raise_kernel_limits, mountpoint)

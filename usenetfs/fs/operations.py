@@ -81,6 +81,8 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.enable_writeback_cache = writeback
         self.report = report
+        self.on_wait: Callable[[], None] = lambda: None
+        """Called when a request cannot be answered at once (``turns.py``)."""
         self.may_change: Callable[[], bool] = lambda: True
         """Asked before each change: False once another writer goes on with the filesystem."""
         self.observe: Callable[[str, float], None] = _nobody_looks

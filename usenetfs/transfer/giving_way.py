@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-BUSY: Final = 400.0
+BUSY: Final = 100.0
 """Changes a second (a small file, 128 KiB of a large one) above which a writer is in a hurry."""
 
 LOOK: Final = 0.1
