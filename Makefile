@@ -7,7 +7,7 @@ SOURCES := usenetfs tests scripts
 ARGS ?=
 FUZZ_SECONDS ?= 3600
 
-.PHONY: help run test check lint format test-long fuzz bench-nntp bench-net bench-write bench-read bench-checkpoint bench-index bench-peers ready clean
+.PHONY: help run test check lint format test-long fuzz bench-nntp bench-net bench-write bench-read bench-checkpoint bench-metadata bench-index bench-peers ready clean
 
 help:              ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -60,6 +60,9 @@ bench-read: ready  ## out of the filesystem, cold, near and far; ARGS='--only se
 
 bench-checkpoint: ready ## what a checkpoint of a million files costs, and how long a mount waits; ARGS=100000
 	@$(PYTHON) -m scripts.bench.checkpoint $(ARGS)
+
+bench-metadata: ready ## many small files, names, attributes: mount, local disk, a filesystem that does nothing
+	@$(PYTHON) -m scripts.bench.metadata $(ARGS)
 
 bench-index: ready ## the index as it grows: rates, latencies, octets, memory; ARGS='--files 10k,5M --record'
 	@$(PYTHON) -m scripts.bench.index $(ARGS)
