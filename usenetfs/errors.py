@@ -228,6 +228,9 @@ class ArticleMissingError(ArticleError):
     recoverable = True
     retry_after = 60.0
 
+    remembered: bool = False
+    """Whether nobody was asked just now, because all who may have it said no a short while ago."""
+
 
 class PostingNotAllowedError(ArticleError):
     """440: this account may not post here."""

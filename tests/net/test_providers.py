@@ -20,7 +20,7 @@ from usenetfs.errors import (
     PostRejectedError,
     UsenetfsError,
 )
-from usenetfs.net.providers import MAX_MISSES, MAX_POSTED, ProviderSet
+from usenetfs.net.providers import MAX_POSTED, ProviderSet
 from usenetfs.net.settings import ServerSettings
 from usenetfs.net.stream import Stream
 from usenetfs.types import Lane
@@ -101,8 +101,18 @@ async def test_missing_everywhere_is_remembered_for_a_while(autojump_clock: Mock
         assert fakes["a"].counts["BODY"] == fakes["b"].counts["BODY"] == 1
         fakes["a"].add(1)
         assert (await providers.fetch(message_id(1), lane=Lane.READER, fresh=True)).server == "a"
-        await trio.sleep(601)
+        await trio.sleep(11)
         assert (await providers.fetch(message_id(1), lane=Lane.READER)).server == "a"
+
+
+async def test_an_error_says_whether_anybody_was_asked(autojump_clock: MockClock) -> None:
+    async with running(settings("a")) as (providers, _):
+        said = []
+        for _ in range(2):
+            with pytest.raises(ArticleMissingError) as caught:
+                await providers.fetch(message_id(1), lane=Lane.READER)
+            said.append(caught.value.remembered)
+        assert said == [False, True]
 
 
 async def test_a_miss_of_a_fresh_article_is_not_remembered(autojump_clock: MockClock) -> None:
@@ -279,9 +289,8 @@ async def test_every_server_has_its_reason(
         assert caught.value.reasons["d"] == "posting is off for it"
 
 
-async def test_misses_are_bounded(autojump_clock: MockClock) -> None:
+async def test_what_was_posted_is_remembered_within_bounds(autojump_clock: MockClock) -> None:
     async with running(settings("a")) as (providers, _):
-        assert providers._misses.maxsize == MAX_MISSES
         assert providers._posted.maxsize == MAX_POSTED
 
 

@@ -195,3 +195,53 @@ async def test_holes_read_as_zeros(tmp_path: Path, servers: FakeServers) -> None
         assert await world.read(inode, 0, 6 * BLOCK) == bytes(5 * BLOCK + 10) + b"x" + bytes(
             BLOCK - 11
         )
+
+
+# --- whims ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["missing", "damaged", "wrong"])
+async def test_what_nobody_gives_once_is_asked_for_again(
+    tmp_path: Path,
+    servers: FakeServers,
+    patient_clock: MockClock,
+    expect_log: ExpectLog,
+    how: str,
+) -> None:
+    if how == "wrong":
+        expect_log("gave a wrong article")
+    data = os.urandom(BLOCK)
+    async with opened_world(tmp_path, servers) as world:
+        inode = await stored_file(world, data)
+        kept = dict(servers.articles)
+        match how:
+            case "missing":
+                servers.articles = {}
+            case "damaged":
+                servers.damaged = set(kept)
+            case _:
+                servers.articles = {name: bytes(len(body)) for name, body in kept.items()}
+
+        async def relent() -> None:
+            await trio.sleep(0.25)
+            servers.articles, servers.damaged = kept, set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(relent)
+            assert await world.read(inode, 0, BLOCK) == data
+
+
+async def test_what_is_lost_is_asked_for_twice_and_not_for_ever(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock
+) -> None:
+    data = os.urandom(BLOCK)
+    async with opened_world(tmp_path, servers) as world:
+        inode = await stored_file(world, data)
+        servers.articles = {}
+        with pytest.raises(DataUnavailableError):
+            await world.read(inode, 0, BLOCK)
+        assert servers.calls["fetch"] == 2
+        servers.remembers = True
+        with pytest.raises(DataUnavailableError):
+            await world.read(inode, 0, BLOCK)
+        assert servers.calls["fetch"] == 3, "nobody was asked: asking again would be idle"

@@ -79,6 +79,8 @@ class FakeServers:
         """Fetches wait for it."""
         self.unsent = False
         """Whether requests that wait have not left yet."""
+        self.remembers = False
+        """Whether it is remembered that an article is missing, so that nobody is asked."""
 
     async def post(self, article: OutgoingArticle, *, lane: Lane = Lane.UPLOAD) -> PostResult:
         await trio.lowlevel.checkpoint()
@@ -122,7 +124,9 @@ class FakeServers:
                 alter = self.altered.get(server, _unaltered)
                 body = bytearray(alter(self.articles[message_id]))
                 return FetchedBody(body, server, message_id, len(body))
-        raise ArticleMissingError("430 no such article")
+        error = ArticleMissingError("430 no such article")
+        error.remembered = self.remembers and not fresh
+        raise error
 
     def _check_up(self) -> None:
         if self.down:

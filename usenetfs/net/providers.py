@@ -2,7 +2,8 @@
 
 Order: lower ``priority`` first; among equals the one from which the answer is expected soonest.
 Servers of one storage group read one spool, so when one of them misses an article the others are
-not asked. A miss is remembered for a while, except for articles that were posted just now.
+not asked. A miss is remembered for a while (``misses.py``), except for articles that were posted
+just now.
 
 What comes out of a call is about the article, not about a server: the article; *missing*, when
 every server that may have it said so; *damaged*, when those that have it gave a body that is cut
@@ -32,6 +33,7 @@ from usenetfs.errors import (
     UsenetfsError,
 )
 from usenetfs.net.connection import Request
+from usenetfs.net.misses import Misses
 from usenetfs.net.pool import Pool, ServerStatus
 from usenetfs.net.replies import refused_article, refused_post
 from usenetfs.net.retry import RetryPolicy
@@ -47,9 +49,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("usenetfs.net")
 
-MISS_LIFETIME = 600.0
-"""Seconds that a server's "no such article" is believed."""
-MAX_MISSES = 65_536
 MAX_POSTED = 65_536
 POSTED_LIFETIME = 900.0
 """Seconds that is remembered which connection posted an article, so that another checks it."""
@@ -93,9 +92,7 @@ class ProviderSet:
         redial: RetryPolicy | None = None,
     ) -> None:
         self._pools = [Pool(settings, dialer=dialer, redial=redial) for settings in servers]
-        self._misses: TTLCache[tuple[MessageId, str], str] = TTLCache(
-            MAX_MISSES, MISS_LIFETIME, timer=trio.current_time
-        )
+        self._misses = Misses(trio.current_time)
         self._posted: TTLCache[MessageId, tuple[str, int]] = TTLCache(
             MAX_POSTED, POSTED_LIFETIME, timer=trio.current_time
         )
@@ -158,6 +155,7 @@ class ProviderSet:
                 if response.code != 222:
                     raise refused_article(response.code, response.text, pool.name)
                 if response.crc_ok and response.data is not None:
+                    self._misses.forget(message_id, pool.settings.group)
                     return FetchedBody(response.data, pool.name, message_id, response.wire_size)
                 raise EncodingError(f"{pool.name} sent a damaged article", server=pool.name)
             except UsenetfsError as error:
@@ -220,7 +218,7 @@ class ProviderSet:
             if pool.name in exclude:
                 continue
             group = pool.settings.group
-            known = None if fresh else self._misses.get((message_id, group))
+            known = None if fresh else self._misses.believed(message_id, group)
             if known is not None:
                 outcome.missing.setdefault(group, known)
             if group not in outcome.missing:
@@ -245,10 +243,11 @@ class ProviderSet:
         *,
         remember: bool = True,
     ) -> None:
+        outcome.asked = True
         if isinstance(error, ArticleMissingError):
             outcome.missing[pool.settings.group] = error.message
             if remember:
-                self._misses[message_id, pool.settings.group] = error.message
+                self._misses.note(message_id, pool.settings.group, error.message)
         elif isinstance(error, EncodingError):
             outcome.damaged[pool.name] = error.message
         elif rule_of(error).at_once is not AtOnce.NOTHING:
@@ -291,7 +290,7 @@ class ProviderSet:
     def _remember_posted(self, message_id: MessageId, pool: Pool, request: Request) -> None:
         self._posted[message_id] = (pool.name, request.connection)
         for other in self._pools:  # it was missing; now it is on its way everywhere
-            self._misses.pop((message_id, other.settings.group), None)
+            self._misses.forget(message_id, other.settings.group)
 
 
 class _Outcome:
@@ -309,6 +308,8 @@ class _Outcome:
         """Server → why it could not be asked."""
         self.damaged: dict[str, str] = {}
         """Server → what was wrong with its answer."""
+        self.asked = False
+        """Whether somebody was asked, and not only remembered to have said something."""
 
     def error(self, *, doing: str = "ask") -> UsenetfsError:
         """What to raise when nobody gave what was wanted."""
@@ -316,7 +317,9 @@ class _Outcome:
             return EncodingError("; ".join((*self.damaged.values(), *self.missing.values())))
         if self.missing and not self.failed:
             said = "; ".join(self.missing.values())
-            return ArticleMissingError(f"no server has the article ({said})")
+            error = ArticleMissingError(f"no server has the article ({said})")
+            error.remembered = not self.asked
+            return error
         reasons = self._reasons()
         said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         return NoHealthyServersError(

@@ -3,7 +3,7 @@
 The fetcher owns the memory of recently opened articles and the rule of who is asked next when an
 article is missing or wrong. What it hands out has passed its seal: **bytes that did not open are
 never returned**, and an article that opened but is another one than the block map says is an error
-too.
+too. Servers have whims: before that error, all are asked once more.
 
 Sealed bodies are what the disk cache holds, so a body read from there passes the same check as one
 from a server, and a cache that somebody damaged costs a fetch and nothing else.
@@ -63,6 +63,9 @@ above, a thread costs less than the wait for the loop."""
 
 BUFFER = 736 * 1024
 """Bytes of a buffer for an opened article: a full one with its padding."""
+
+SECOND_LOOK = 0.5
+"""Seconds after which all servers are asked again for what none of them gave."""
 
 WATCH = 0.05
 """Seconds between two looks at what readers wait for."""
@@ -322,12 +325,20 @@ class Fetcher:
         article = fetch.article
         wanted = self._message_id(article, fetch.attempt, fetch.rewritten)
         wrong: dict[str, str] = {}
+        may_look_again = not exclude
+        fresh = False
         while True:
             started = trio.current_time()
             try:
-                body = await self._patiently(wanted, fetch, urgency, exclude, wrong)
+                body = await self._patiently(wanted, fetch, urgency, exclude, wrong, fresh=fresh)
             except (ArticleMissingError, EncodingError, NetworkError) as error:
-                raise _unavailable(error, wrong).concerning(wanted) from error
+                if not may_look_again or not _may_be_a_whim(error, wrong):
+                    raise _unavailable(error, wrong).concerning(wanted) from error
+                log.info("nobody gave an article (%s): all are asked once more", error)
+                may_look_again, fresh = False, True
+                wrong.clear()
+                await trio.sleep(SECOND_LOOK)
+                continue
             try:
                 container = self._open(article, body.data)
             except IntegrityError as error:
@@ -355,6 +366,8 @@ class Fetcher:
         urgency: Urgency,
         exclude: frozenset[str],
         wrong: dict[str, str],
+        *,
+        fresh: bool,
     ) -> FetchedBody:
         """Fetch; while the network is away, try again until patience or the retries end."""
         patience_ends = trio.current_time() + self._patience
@@ -370,6 +383,7 @@ class Fetcher:
                     wanted,
                     lane=urgency.lane,
                     exclude=exclude.union(wrong),
+                    fresh=fresh,
                     share=fetch.share,
                     urgency=urgency,
                 )
@@ -429,6 +443,16 @@ def _payload_of(container: Container, location: BlockLocation) -> memoryview:
     ):
         raise WrongArticleError("the article's table does not match the index")
     return container.payload(location.slot)
+
+
+def _may_be_a_whim(
+    error: ArticleMissingError | EncodingError | NetworkError, wrong: dict[str, str]
+) -> bool:
+    """Whether servers gave answers just now that they may not stand by. Where none could be
+    reached there were none, and patience has ended already."""
+    if isinstance(error, ArticleMissingError):
+        return not error.remembered
+    return isinstance(error, EncodingError) or bool(wrong)
 
 
 def _unavailable(
