@@ -165,7 +165,8 @@ def tidy(index: Index) -> None:
 def insert_files(index: Index, number: int) -> Figures:
     """New files in new directories, a thousand in a transaction; their changes are recorded."""
     watch, made, inside = Stopwatch(), 0, 0
-    top = _directory(index, ROOT_INODE, b"inserted %d" % next(_NEW))
+    before = index.inodes.totals().files
+    top = _directory(index, ROOT_INODE, b"inserted after %d" % before)
     for batch in _batches(directories(number, seed=next(_NEW))):
         with watch, index.transaction():
             names: list[tuple[InodeId, bytes, InodeId]] = []
