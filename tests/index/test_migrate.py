@@ -21,7 +21,7 @@ from tests.index.world import (
 from usenetfs.errors import DiskFullError, SchemaVersionError
 from usenetfs.index.index import Index
 from usenetfs.index.migrate import STEPS
-from usenetfs.index.schema import APPLICATION_ID, SCHEMA_VERSION
+from usenetfs.index.schema import ADDED_INDEXES, APPLICATION_ID, SCHEMA_VERSION
 from usenetfs.types import ROOT_INODE, BlockNumber
 
 VERSIONS = Path(__file__).parent / "versions"
@@ -115,7 +115,13 @@ def test_the_first_files_of_this_version_have_the_same_tables(tmp_path: Path) ->
     with create(source) as index:
         fill(index)
     as_of_version(SCHEMA_VERSION, source, path)
+    with Index.open(path, directory_key=KEY, read_only=True) as index:
+        two = index.dirents.lookup(ROOT_INODE, b"two")
+        assert two is not None
+        assert len(index.blocks.locate(two, BlockNumber(0), 1)) == 1
     with reopen(path) as index:
+        added = "SELECT name FROM sqlite_schema WHERE name = ?"
+        assert all(index.database.row(added, (name,)) for name in ADDED_INDEXES)
         inode = make_file(index, b"new", size=1000)
         upload(index, inode, 0, b"a" * 1000)
         assert index.segments.get(index.blocks.locate(inode, BlockNumber(0), 1)[0].segment)

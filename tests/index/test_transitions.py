@@ -581,3 +581,26 @@ def test_articles_in_order_for_scrubbing(index: Index, file: InodeId) -> None:
     assert [a.id for a in index.articles.list()] == articles
     assert [a.id for a in index.articles.list(articles[0], 2)] == articles[1:3]
     assert [a.id for a in index.articles.list(state=Durability.VERIFIED)] == [articles[1]]
+
+
+# --- where a block is ----------------------------------------------------------------------------
+
+
+def test_looking_a_block_up_reads_no_page_of_the_articles(index: Index) -> None:
+    inode = make_file(index, b"a", size=2 * BLOCK)
+    first = upload(index, inode, 0, b"once")
+    generation = stage(index, inode, 1)
+    again, _ = record(index, member(inode, 1, generation, b"again"))
+    assert index.new_attempt(again, b"t" * 32) == 1
+    index.mark_seen(again, NOW_NS)
+    found = index.blocks.locate(inode, BlockNumber(0), 9)
+    assert [(b.article, b.attempt) for b in found] == [(first, 0), (again, 1)]
+    with index.transaction():
+        index.articles.set_attempt(again, 2, MessageId("<x@y.z>"))
+        index.articles.set_attempt(first, 1, None)
+    found = index.blocks.locate(inode, BlockNumber(0), 9)
+    assert [(b.attempt, b.message_id) for b in found] == [(1, None), (2, "<x@y.z>")]
+    plan = index.database.rows("EXPLAIN QUERY PLAN " + index.blocks._locate, (inode, 0, 9))
+    ways = [row[3] for row in plan]
+    assert any("COVERING INDEX articles_again" in way for way in ways), ways
+    assert not any("a USING INTEGER PRIMARY KEY" in way for way in ways), ways

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from usenetfs.index.database import Database
-from usenetfs.index.schema import APPLICATION_ID, SCHEMA_VERSION
+from usenetfs.index.schema import ADDED_INDEXES, APPLICATION_ID, SCHEMA_VERSION
 
 # 2: ids of inodes and segments are never given twice; what checkpoints need.
 _TO_2: Final = """
@@ -90,4 +90,16 @@ def migrate(database: Database) -> list[int]:
             database.write(f"PRAGMA user_version = {version + 1}")
         passed.append(version)
     assert not passed or version == SCHEMA_VERSION
+    if version == SCHEMA_VERSION:
+        _add_indexes(database)
     return passed
+
+
+def _add_indexes(database: Database) -> None:
+    """What was added to this version since; a few seconds for millions of rows, once."""
+    there = {row[0] for row in database.rows("SELECT name FROM sqlite_schema WHERE type = 'index'")}
+    missing = [sql for name, sql in ADDED_INDEXES.items() if name not in there]
+    if missing:
+        with database.transaction():
+            for sql in missing:
+                database.write(sql)

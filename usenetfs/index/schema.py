@@ -148,6 +148,8 @@ CREATE UNIQUE INDEX segments_hash ON segments (hash);
 #   posted   seconds since 1970 UTC
 #   blocks   number of block rows that rest on it; a row with 0 is deleted at once
 #   bytes    sum of those rows' length
+# The partial index has the few articles that were posted more than once, and their attempt. Looking
+# up a block asks it, and not the table, one page of which is read for each article otherwise.
 _ARTICLES = """
 CREATE TABLE articles (
     id      INTEGER NOT NULL PRIMARY KEY,
@@ -158,7 +160,14 @@ CREATE TABLE articles (
     blocks  INTEGER NOT NULL,
     bytes   INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX articles_again ON articles (id, attempt) WHERE attempt <> 0;
 """
+
+ADDED_INDEXES: Final = {
+    "articles_again": "CREATE INDEX articles_again ON articles (id, attempt) WHERE attempt <> 0",
+}
+"""By name, indexes that the first files of this version do not have; they need no version of their
+own, because they change no row."""
 
 # message_ids: only for articles whose Message-ID a server rewrote (usually empty)
 _MESSAGE_IDS = """
