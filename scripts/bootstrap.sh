@@ -56,10 +56,9 @@ as_root() {
 }
 
 base_packages() {
-    # To build and run: FUSE with its headers, a compiler. To test: programs run inside the mount,
-    # and a browser for the web page.
+    # To build and run: FUSE with its headers, a compiler. To test: programs run inside the mount.
     printf '%s\n' fuse3 libfuse3-dev pkg-config gcc libc6-dev make git rsync fio acl attr \
-        ca-certificates chromium diffutils e2fsprogs openssl procps util-linux
+        ca-certificates diffutils e2fsprogs openssl procps util-linux
     if find_python complete >/dev/null; then
         :
     elif find_python version >/dev/null && [ "$(find_python version)" = /usr/bin/python3 ]; then
@@ -69,6 +68,10 @@ base_packages() {
         printf '%s\n' "python$minimum" "python$minimum-dev" "python$minimum-venv"
     fi
 }
+
+# For the tests of the web page. Ubuntu has no such package (its browser is a snap): there any Chromium
+# or Chrome will do, and without one those tests fail, saying so.
+browser() { apt-cache policy chromium 2>/dev/null | awk '$1 == "Candidate:" && $2 != "(none)" { print "chromium" }'; }
 
 inn_libraries() { apt-cache depends inn2 2>/dev/null | awk '$1 == "Depends:" && $2 ~ /^lib/ && $2 !~ /-perl$/ { print $2 }'; }
 
@@ -90,7 +93,7 @@ apt() {
 install_system_packages() {
     local wanted missing
     [ -n "$(inn_libraries)" ] || { say "reading the package lists"; apt update; }
-    mapfile -t wanted < <(base_packages; inn_libraries)
+    mapfile -t wanted < <(base_packages; browser; inn_libraries)
     mapfile -t missing < <(missing_of "${wanted[@]}")
     [ "${#missing[@]}" = 0 ] && return 0
     say "installing ${missing[*]}"
@@ -115,7 +118,7 @@ list_for_others() {
 
 if [ "${1:-}" = --list ]; then
     base_packages
-    if is_debian; then inn_libraries; fi
+    if is_debian; then browser; inn_libraries; fi
     exit 0
 fi
 

@@ -6,11 +6,11 @@ One browser and one server for all of them; what a missing Chromium does is fail
 from __future__ import annotations
 
 import math
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -30,7 +30,7 @@ from usenetfs.control.model import (
 )
 from usenetfs.control.serving import listen_on, serve_port
 
-CHROMIUM = Path("/usr/bin/chromium")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TOKEN = "0123456789abcdef" * 4
 HOSTILE = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>\u202egnp.exe"
 
@@ -119,10 +119,11 @@ def site(the_site: Site) -> Site:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    assert CHROMIUM.exists(), "the tests of the page need Chromium: apt-get install chromium"
+    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
+    assert chromium, "the tests of the page need Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
         )
         yield browser
         browser.close()

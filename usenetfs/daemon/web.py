@@ -45,6 +45,9 @@ async def serve_web(options: DaemonOptions, parts: Parts, facade: Facade) -> Non
         log.info("web page and metrics at %s", address)
         try:
             await serve_port(facade, listener, token=token)
+        except Exception:  # the mount must live on
+            log.exception("a fault of usenetfs ended the web page; the filesystem is served on")
+            parts.errors.report(UsenetfsError("internal error: the web page has ended"))
         finally:
             facade.served_at(None)
 
