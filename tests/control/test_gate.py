@@ -10,12 +10,19 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from tests.control.test_api import FakeDaemon
 from usenetfs.control.endpoints import ENDPOINTS
 from usenetfs.control.model import RecentError, StatusReport
 from usenetfs.control.page import page
-from usenetfs.control.serving import address_of, hosts_of, listen_on, serve_port
+from usenetfs.control.serving import (
+    MAX_CONNECTIONS,
+    address_of,
+    hosts_of,
+    listen_on,
+    serve_port,
+)
 from usenetfs.control.stream import MAX_WATCHERS, Watchers
 from usenetfs.errors import FilesystemBusyError
 
@@ -215,3 +222,38 @@ def test_watchers_are_counted() -> None:
     with pytest.raises(FilesystemBusyError):
         watchers.watch(None)
     assert StatusReport("x").web is None
+
+
+async def test_a_client_that_does_not_read_keeps_nobody_from_ending() -> None:
+    """What is sent is shielded by hypercorn; the daemon must end all the same."""
+    async with served() as (daemon, port):
+        daemon.problems = (RecentError(1.0, "network", "x" * 20_000_000),)
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(
+            f"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+            f"Authorization: {bearer()}\r\n\r\n".encode()
+        )
+        await stream.receive_some(1)
+        with trio.fail_after(10):
+            while "status" not in daemon.calls:  # noqa: ASYNC110 - there is no event for it
+                await trio.sleep(0.01)
+        await trio.sleep(0.3)
+        before = trio.current_time()
+    assert trio.current_time() - before < 5
+    await stream.aclose()
+
+
+async def test_there_are_only_so_many_connections() -> None:
+    async with served() as (_, port):
+        streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(MAX_CONNECTIONS)]
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        one_more = await trio.open_tcp_stream("127.0.0.1", port)
+        with trio.fail_after(10):
+            assert await one_more.receive_some() == b""  # closed at once
+        await one_more.aclose()
+        for stream in streams:
+            await stream.aclose()
+        headers = {"Host": f"127.0.0.1:{port}", "Authorization": bearer()}
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        code, _, _ = await ask(port, "/v1/status", headers)
+        assert code == 200

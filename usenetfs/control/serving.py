@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -22,10 +22,17 @@ from usenetfs.control.gate import Gate
 from usenetfs.errors import LocalStorageError
 
 if TYPE_CHECKING:
+    from hypercorn.config import Config
     from hypercorn.typing import ASGIFramework
     from starlette.types import ASGIApp
 
 log = logging.getLogger("usenetfs.control")
+
+MAX_CONNECTIONS: Final = 64
+"""At a time, on the socket and on the port each; what comes beyond is closed at once."""
+
+GRACE: Final = 1.0
+"""Seconds that answers have to end when the daemon does."""
 
 
 async def serve_control(
@@ -82,28 +89,79 @@ def hosts_of(listener: socket.socket) -> tuple[str, str]:
     return address_of(listener), f"localhost:{listener.getsockname()[1]}"
 
 
-async def _serve(app: ASGIApp, listener: socket.socket, task_status: trio.TaskStatus[None]) -> None:
-    from hypercorn.config import Config, Sockets
-    from hypercorn.trio.run import worker_serve
+async def _serve(
+    app: ASGIApp, listening: socket.socket, task_status: trio.TaskStatus[None]
+) -> None:
+    """Accept until cancelled. Afterwards what is being answered has :data:`GRACE` to end.
+
+    Hypercorn's own loop is not used for two reasons: it takes any number of connections, each of
+    which costs the daemon a descriptor; and it shields what it sends from cancellation, so that a
+    client that has stopped reading would keep the daemon from ending.
+    """
+    from hypercorn.trio.tcp_server import TCPServer
+    from hypercorn.trio.worker_context import WorkerContext
+    from hypercorn.typing import ConnectionState, LifespanState
     from hypercorn.utils import wrap_app
+
+    class Server(TCPServer):
+        """Ends with its client: by itself it would keep the descriptor until it counts as idle."""
+
+        async def _read_data(self) -> None:
+            await super()._read_data()
+            await self.idle_task.stop()
+
+    config = _configuration()
+    framework: ASGIFramework = app  # type: ignore[assignment]
+    wrapped = wrap_app(framework, config.wsgi_max_body_size, "asgi")
+    context = WorkerContext(None)
+    served: set[trio.SocketStream] = set()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        if len(served) >= MAX_CONNECTIONS:
+            await stream.aclose()
+            return
+        served.add(stream)
+        try:
+            await Server(wrapped, config, context, ConnectionState(LifespanState({})), stream)  # type: ignore[arg-type]
+        finally:
+            served.discard(stream)
+
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+    async with trio.open_nursery() as nursery:
+        try:
+            await trio.serve_listeners(
+                serve, [listener], handler_nursery=nursery, task_status=_Started(task_status)
+            )
+        finally:
+            with trio.move_on_after(GRACE, shield=True):
+                while served:  # noqa: ASYNC110 - whoever is done says so to nobody
+                    await trio.sleep(0.02)
+            for stream in served:
+                stream.socket.close()
+            nursery.cancel_scope.cancel()
+
+
+class _Started:
+    """A task status that takes the listeners and tells nobody of them."""
+
+    def __init__(self, task_status: trio.TaskStatus[None]) -> None:
+        self._task_status = task_status
+
+    def started(self, value: object = None) -> None:
+        del value
+        self._task_status.started()
+
+
+def _configuration() -> Config:
+    from hypercorn.config import Config
 
     config = Config()
     config.accesslog = None
     config.errorlog = logging.getLogger("usenetfs.control.http")
     config.errorlog.setLevel(logging.WARNING)  # where it listens is nobody's news
     config.include_server_header = False
-    config.graceful_timeout = 1.0
     config.keep_alive_timeout = 5.0
-    framework: ASGIFramework = app  # type: ignore[assignment]
-    wrapped = wrap_app(framework, config.wsgi_max_body_size, "asgi")
-    sockets = Sockets([], [listener], [])
-    async with trio.open_nursery() as nursery:
-        await nursery.start(
-            lambda *, task_status: worker_serve(
-                wrapped, config, sockets=sockets, task_status=task_status
-            )
-        )
-        task_status.started()
+    return config
 
 
 @contextlib.contextmanager

@@ -7,9 +7,10 @@ loop and no queue, a slow one gets fewer events and never holds anybody up; ther
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -82,14 +83,15 @@ class EventSource:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_when_gone, receive, nursery.cancel_scope)
-                async for body in self._events():
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                async with contextlib.aclosing(self._events()) as events:
+                    async for body in events:
+                        await send({"type": "http.response.body", "body": body, "more_body": True})
         except Exception:
             log.exception("the control API failed in the middle of its events")
         finally:
             self._watchers.count -= 1
 
-    async def _events(self) -> AsyncIterator[bytes]:
+    async def _events(self) -> AsyncGenerator[bytes]:
         yield encode("history", await self._facade.history())
         told: float | None = None
         while True:
