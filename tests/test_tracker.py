@@ -109,7 +109,7 @@ async def test_tasks_and_threads_know_on_whose_behalf_they_run(tracker: Tracker)
 
 
 def test_an_operation_goes_through_its_stages(tracker: Tracker, clock: Clock) -> None:
-    operation = tracker.begin(Kind.UPLOAD, "article", since=clock.now - 2)
+    operation = tracker.begin(Kind.UPLOAD, "article", age=2)
     operation.passed("stage", "post")
     clock.now += 3
     operation.passed("post", "check")

@@ -270,15 +270,14 @@ class Tracker:
         stage: str = "",
         inodes: Sequence[int] = (),
         octets: int = 0,
-        since: float | None = None,
+        age: float = 0.0,
     ) -> Operation:
         """An operation that whoever has it must end. ``inodes``: the files that it concerns;
-        ``octets``: how much it moves; ``since``: by :attr:`clock`, when it began before now."""
+        ``octets``: how much it moves; ``age``: seconds since it began."""
         now = self.clock()
-        started = now if since is None else min(since, now)
-        started_at = self.wall() - (now - started)
+        started_at = self.wall() - age
         operation = Operation(
-            self, next(self._numbers), kind, name, inodes, octets, started, started_at
+            self, next(self._numbers), kind, name, inodes, octets, now - age, started_at
         )
         operation.stage = stage
         if len(self._active) < MAX_ACTIVE:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,22 @@ async def test_articles_of_an_earlier_run_are_followed_to_their_end(
             nursery.cancel_scope.cancel()
     async with opened_world(tmp_path, servers) as world, uploading(world):
         await world.uploader.sync()
-        [resumed] = world.tracker.recent()
-        assert "of an earlier run" in resumed.name
+        [resumed] = [o for o in world.tracker.recent() if "earlier run" in o.name]
+        assert math.isfinite(resumed.duration or 0)
         assert resumed.outcome is Outcome.DONE
+
+
+async def test_what_waited_since_an_earlier_run_has_waited_since_then(
+    tmp_path: Path, patient_clock: MockClock
+) -> None:
+    servers = FakeServers()
+    async with opened_world(tmp_path, servers) as world:
+        inode = world.new_file(BLOCK)
+        world.write(inode, 0, os.urandom(BLOCK))
+        written_at = time.time()
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        await world.uploader.sync()
+        [upload] = world.tracker.recent()
+        assert upload.duration is not None
+        assert 0 <= upload.stages["stage"] <= upload.duration < 3600
+        assert abs(upload.started_at - written_at) < 60

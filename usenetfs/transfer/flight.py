@@ -11,6 +11,7 @@ it is looked for before its content is sent again.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -119,12 +120,14 @@ class Flight:
 
     # --- out -------------------------------------------------------------------------------------
 
-    def follow(self, recorded: Recorded, since: float) -> None:
-        """The record of an article was committed; its oldest block changed at ``since``."""
+    def follow(self, recorded: Recorded, dirtied_ns: int) -> None:
+        """The record of an article was committed; its first block was written at ``dirtied_ns``,
+        perhaps in an earlier run."""
+        age = max(0, time.time_ns() - dirtied_ns) / 1e9
         inodes = tuple(dict.fromkeys(member.inode for member, _ in recorded.members))
         octets = sum(member.raw_length for member, _ in recorded.members)
         operation = self._tracker.begin(
-            Kind.UPLOAD, _label(recorded), inodes=inodes, octets=octets, since=since
+            Kind.UPLOAD, _label(recorded), inodes=inodes, octets=octets, age=age
         )
         operation.passed("stage", "seal")
         self._operations[recorded.article] = operation

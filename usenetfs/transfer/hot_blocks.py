@@ -48,8 +48,8 @@ class Claim:
     since: int
     whole: bool
     extents: tuple[tuple[int, int], ...]
-    changed_at: float
-    """Monotonic time of the last change before, in seconds."""
+    dirtied_ns: int
+    """When the block was first changed since the last upload, Unix time."""
     cancelled: bool = False
     """The block was cut off or its file deleted: nothing is to be recorded."""
 

@@ -393,7 +393,7 @@ class StagedBlocks:
             since=hot.since,
             whole=hot.whole,
             extents=tuple(hot.extents),
-            changed_at=hot.changed_at,
+            dirtied_ns=hot.dirtied_ns,
         )
         hot.since = 0
         self._claims[hot.key] = claim

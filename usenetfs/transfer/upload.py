@@ -409,7 +409,7 @@ class Uploader:
                 segment.payload = b""
             self._hashes[article] = [segment.hash for segment in segments]
             if waiting:
-                self.flight.follow(sealing, segments[0].claims[0].changed_at)
+                self.flight.follow(sealing, segments[0].claims[0].dirtied_ns)
                 recorded.append(sealing)
             else:
                 self._forget(article)
