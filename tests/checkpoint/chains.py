@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
@@ -42,6 +42,7 @@ def publisher_of(
     errors: list[UsenetfsError] | None = None,
     piece_size: int = 8192,
     interval: float = 30.0,
+    save: Callable[[], None] = lambda: None,
 ) -> Publisher:
     """``interval`` in seconds; below a second everything is quick."""
     sender = Sender(
@@ -58,7 +59,7 @@ def publisher_of(
         sender,
         keys=KEYS,
         settings=PublishSettings(interval=interval, copies=2, piece_size=piece_size, spool=spool),
-        save=lambda: None,
+        save=save,
         report=(errors if errors is not None else []).append,
     )
 

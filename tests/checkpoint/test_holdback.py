@@ -147,3 +147,47 @@ def test_a_segment_that_moved_leaves_its_article() -> None:
         gone("articles", article(1)),
         made("articles", article(2)),
     ) == [HELD, FREE, FREE, FREE]
+
+
+def lack(staged: set[int], wanted: set[int], *changes: RowChange) -> tuple[set[int], set[int]]:
+    decided = split(changes, staged, inode, [wanted])
+    (found,) = decided.lacks
+    return set(found.inodes), set(found.causes)
+
+
+def test_who_wants_what_does_not_wait_lacks_nothing() -> None:
+    changes = made("inodes", inode(5)), made("inodes", inode(6))
+    assert lack(set(), {5}, *changes) == (set(), set())
+    assert lack({6}, {5}, *changes) == (set(), set())
+
+
+def test_who_wants_what_waits_is_told_for_whose_content() -> None:
+    assert lack({5, 6}, {5}, made("inodes", inode(5)), made("inodes", inode(6))) == ({5}, {5})
+    # saved by rename: what has lost the name waits for the content of what has it now
+    renamed = RowChange("dirents", name(1, 9, 5), name(1, 9, 6))
+    assert lack({6}, {5}, renamed, gone("inodes", inode(5))) == ({5}, {6})
+
+
+def test_an_inode_with_staged_content_is_lacking_though_no_row_of_it_changed() -> None:
+    assert lack({5}, {5}, made("inodes", inode(6))) == ({5}, {5})
+
+
+def test_what_something_needs_is_followed_to_the_content_that_it_waits_for() -> None:
+    """A name in a new directory, whose making waits because of a file that lost a name to it."""
+    changes = (
+        made("inodes", inode(7, DIRECTORY)),
+        RowChange("dirents", name(1, 9, 8), name(1, 9, 7)),
+        made("dirents", name(7, 3, 5)),
+        gone("dirents", name(1, 4, 5)),
+    )
+    assert lack({8}, {5}, *changes) == ({5}, {8})
+
+
+def test_each_demand_has_an_answer_of_its_own() -> None:
+    decided = split(
+        [made("inodes", inode(5)), made("inodes", inode(6))],
+        {5, 6},
+        lambda _: None,
+        [{5}, {6}, {7}],
+    )
+    assert [set(each.inodes) for each in decided.lacks] == [{5}, {6}, set()]

@@ -16,6 +16,7 @@ from usenetfs.fs.kernel_cache import KernelCache
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.namespace import Namespace
 from usenetfs.fs.tree_store import TreeStore
+from usenetfs.transfer.stillness import Stillness
 from usenetfs.trees.import_items import ImportOptions, ImportRoot
 from usenetfs.trees.import_tree import TreeImport
 from usenetfs.trees.tally import Event, Tally
@@ -43,6 +44,7 @@ class StoreWorld:
     store: HookedStore
     files: Files
     namespace: Namespace
+    stillness: Stillness
     events: list[Event]
 
     async def upload(self, source: Path, name: bytes = b"", *, checksum: bool = False) -> Tally:
@@ -83,8 +85,15 @@ async def opened_store(path: Path, servers: FakeServers) -> AsyncIterator[StoreW
     async with opened_world(path, servers) as world:
         inodes = LiveInodes(world.index)
         namespace = Namespace(world.index, inodes, world.staged)
+        stillness = Stillness()
         files = Files(
-            world.index, inodes, world.staged, world.content, world.freer, staging_limit=LIMIT
+            world.index,
+            inodes,
+            world.staged,
+            world.content,
+            world.freer,
+            stillness=stillness,
+            staging_limit=LIMIT,
         )
         store = HookedStore(
             world.index,
@@ -97,7 +106,7 @@ async def opened_store(path: Path, servers: FakeServers) -> AsyncIterator[StoreW
             hash_key=KEYS.hash_key,
             has_capability=lambda _: None,
         )
-        yield StoreWorld(world, store, files, namespace, [])
+        yield StoreWorld(world, store, files, namespace, stillness, [])
         files.save()
         leftovers = [i for i in world.index.inodes.unlinked(10) if not inodes.needed(i)]
         assert leftovers == []

@@ -18,6 +18,7 @@ from usenetfs.fs import files as files_module
 from usenetfs.fs.durability import NAMES, durability_attribute
 from usenetfs.fs.files import Files
 from usenetfs.fs.live_inodes import LiveInodes
+from usenetfs.transfer.stillness import Stillness
 from usenetfs.types import ROOT_INODE, Durability, InodeId
 
 
@@ -28,7 +29,13 @@ async def opened_files(
     async with opened_world(path, FakeServers()) as world:
         inodes = LiveInodes(world.index)
         files = Files(
-            world.index, inodes, world.staged, world.content, world.freer, staging_limit=limit
+            world.index,
+            inodes,
+            world.staged,
+            world.content,
+            world.freer,
+            stillness=Stillness(),
+            staging_limit=limit,
         )
         yield world, files, inodes
 

@@ -19,6 +19,7 @@ from trio.testing import MockClock
 from tests.transfer.world import BLOCK, FakeServers, World, opened_world, uploading
 from usenetfs.fs.files import Files
 from usenetfs.fs.live_inodes import LiveInodes
+from usenetfs.transfer.stillness import Stillness
 from usenetfs.types import InodeId
 
 
@@ -92,6 +93,7 @@ async def _work(world: World, promised: dict[InodeId, bytes], rng: random.Random
         world.staged,
         world.content,
         world.freer,
+        stillness=Stillness(),
         staging_limit=1 << 30,
     )
     inodes = [world.new_file() for _ in range(6)]

@@ -28,7 +28,7 @@ from usenetfs.index.articles import ArticleState
 from usenetfs.index.transitions import Settled
 from usenetfs.transfer import freeing, ledger
 from usenetfs.transfer.post_check import CheckTimes
-from usenetfs.transfer.upload import UploadSettings
+from usenetfs.transfer.upload_settings import UploadSettings
 from usenetfs.types import Codec, Durability
 
 

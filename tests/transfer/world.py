@@ -36,7 +36,8 @@ from usenetfs.transfer.freeing import Freer
 from usenetfs.transfer.post_check import CheckTimes
 from usenetfs.transfer.poster import Poster
 from usenetfs.transfer.staged import StagedBlocks
-from usenetfs.transfer.upload import Uploader, UploadSettings
+from usenetfs.transfer.upload import Uploader
+from usenetfs.transfer.upload_settings import UploadSettings
 from usenetfs.types import ROOT_INODE, InodeId, Lane, MessageId
 
 ExpectLog = Callable[[str], None]

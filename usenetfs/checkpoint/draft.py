@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from usenetfs.checkpoint.changeset import (
 )
 from usenetfs.checkpoint.digest import MODULUS, RowDigest, digest_bytes
 from usenetfs.checkpoint.documents import DocumentBuilder
-from usenetfs.checkpoint.holdback import Row, RowChange, Split, split
+from usenetfs.checkpoint.holdback import Lack, Row, RowChange, Split, split
 from usenetfs.checkpoint.record import Counters
 from usenetfs.errors import DatabaseError, DiskFullError, LocalStorageError
 from usenetfs.index.chain import ChainState
@@ -127,7 +127,8 @@ def _translating(directory: Path) -> Iterator[None]:
 @dataclass(frozen=True, slots=True)
 class Draft:
     """``published``: net changes that may be published, as a changeset (empty: none). ``held``:
-    what waits, in pieces. ``through``: the changelog's ``seq`` up to which it goes."""
+    what waits, in pieces. ``through``: the changelog's ``seq`` up to which it goes. ``lacks``: of
+    each demand, what it lacks then."""
 
     through: int
     published: bytes
@@ -136,6 +137,7 @@ class Draft:
     digest: bytes
     counters: Counters
     snapshot: Spool | None
+    lacks: tuple[Lack, ...]
 
 
 def make_draft(
@@ -144,14 +146,16 @@ def make_draft(
     *,
     digest_key: bytes,
     spool: Spool | None,
+    wanted: Sequence[Container[int]] = (),
 ) -> Draft:
-    """Read everything off ``cut``. With ``spool`` a snapshot goes there.
+    """Read everything off ``cut``. With ``spool`` a snapshot goes there. ``wanted``: inodes that
+    somebody wants published, by demand.
 
     Without a digest in ``state`` the digest is counted from all rows.
     """
     raw = list(decode_changes([cut.changes(state.cut, state.number)]))
     rows = [_full(cut, change) for change in raw]
-    decided = split(rows, cut.staged_inodes(), lambda inode: cut.row("inodes", (inode,)))
+    decided = split(rows, cut.staged_inodes(), lambda inode: cut.row("inodes", (inode,)), wanted)
     published: list[RowChange] = []
     held: list[RowChange] = []
     waiting: list[Change] = []
@@ -177,6 +181,7 @@ def make_draft(
         digest=digest_bytes(total % MODULUS),
         counters=_counters(cut, held, decided),
         snapshot=spool,
+        lacks=decided.lacks,
     )
 
 

@@ -24,13 +24,15 @@ Units *need* others, one way:
 Whatever needs something that waits, waits. Nothing held: nothing waits, and what is published is
 exactly the state of the index at the cut.
 
+Who wants certain inodes published is told which of them wait, and for whose content (*lack*).
+
 Pure. Must not know where changes come from, or how they are encoded.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -50,34 +52,60 @@ class RowChange(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Lack:
+    """Of what somebody wants published: ``inodes`` that wait, and ``causes``, the inodes with
+    staged content that they wait for."""
+
+    inodes: frozenset[int] = frozenset()
+    causes: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
     """``held``: which of the changes wait, in the order in which they were given. ``inodes``: how
-    many inodes are concerned."""
+    many inodes are concerned. ``lacks``: for each that wants something, what it lacks."""
 
     held: tuple[bool, ...]
     inodes: int
+    lacks: tuple[Lack, ...]
 
 
 def split(
     changes: Sequence[RowChange],
     staged: Collection[int],
     inode_row: Callable[[int], Row | None],
+    wanted: Sequence[Container[int]] = (),
 ) -> Split:
     """Decide for each of ``changes`` (at most one a row) whether it waits.
 
     ``staged``: inodes whose content is not on the servers. ``inode_row``: the row of an inode as it
-    is at the cut.
+    is at the cut. ``wanted``: inodes, by who asks for them.
     """
     if not staged:
-        return Split((False,) * len(changes), 0)
+        return Split((False,) * len(changes), 0, tuple(Lack() for _ in wanted))
     graph = _Graph()
     units = [_unit(graph, change) for change in changes]
     _join_moves(graph, changes, inode_row)
     _find_needs(graph, changes)
     waiting = graph.waiting(("inode", inode) for inode in staged)
     held = tuple(unit is not None and graph.find(unit) in waiting for unit in units)
-    concerned = {unit for unit, waits in zip(units, held, strict=True) if waits}
-    return Split(held, sum(unit is not None and unit[0] == "inode" for unit in concerned))
+    concerned = {
+        unit[1]
+        for unit, waits in zip(units, held, strict=True)
+        if waits and unit is not None and unit[0] == "inode"
+    }
+    lacks = tuple(_lack(graph, staged, concerned, each) for each in wanted)
+    return Split(held, len(concerned), lacks)
+
+
+def _lack(
+    graph: _Graph, staged: Collection[int], concerned: Collection[int], wanted: Container[int]
+) -> Lack:
+    """Staged content makes an inode wait also where nothing else of it has changed."""
+    inodes = frozenset(inode for inode in {*concerned, *staged} if inode in wanted)
+    needed = graph.needed(("inode", inode) for inode in inodes) if inodes else set()
+    causes = frozenset(inode for inode in staged if graph.find(("inode", inode)) in needed)
+    return Lack(inodes, causes)
 
 
 class _Graph:
@@ -111,10 +139,20 @@ class _Graph:
         dependants: dict[Unit, list[Unit]] = defaultdict(list)
         for unit, needed in self._needs:
             dependants[self.find(needed)].append(self.find(unit))
-        found = {self.find(unit) for unit in held}
+        return self._reached(held, dependants)
+
+    def needed(self, units: Iterable[Unit]) -> set[Unit]:
+        """What ``units`` need (by :meth:`find`), themselves included."""
+        needs: dict[Unit, list[Unit]] = defaultdict(list)
+        for unit, needed in self._needs:
+            needs[self.find(unit)].append(self.find(needed))
+        return self._reached(units, needs)
+
+    def _reached(self, start: Iterable[Unit], edges: dict[Unit, list[Unit]]) -> set[Unit]:
+        found = {self.find(unit) for unit in start}
         queue = list(found)
         while queue:
-            for unit in dependants.get(queue.pop(), ()):
+            for unit in edges.get(queue.pop(), ()):
                 if unit not in found:
                     found.add(unit)
                     queue.append(unit)

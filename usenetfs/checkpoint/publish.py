@@ -24,7 +24,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,7 @@ from usenetfs.checkpoint.compose import (
     next_state,
     wants_snapshot,
 )
+from usenetfs.checkpoint.demand import Asked, Demands
 from usenetfs.checkpoint.document_sender import DocumentSender, close_spool
 from usenetfs.checkpoint.draft import Draft, Spool, make_draft
 from usenetfs.checkpoint.record import DocumentRef, Record, open_checkpoint
@@ -70,6 +72,16 @@ MAX_PASSED = 8
 
 MAX_REST = 60.0
 """Seconds between two attempts, at most, after one failed."""
+
+
+Moment = Callable[[], AbstractAsyncContextManager[bool]]
+"""Chooses when to cut: entered before, left right after; False: there is to be no cut now."""
+
+
+@asynccontextmanager
+async def at_once() -> AsyncIterator[bool]:
+    """The moment is now."""
+    yield True
 
 
 class CheckpointBlockedError(NetworkError):
@@ -124,6 +136,9 @@ class Publisher:
         self.fenced = trio.Event()
         """Set once this writer has been shut out."""
         self.published = Pulse()
+        self.demands = Demands()
+        """What is wanted in checkpoints; each publication answers them."""
+        index.dirents.on_replace = self.demands.replaced
         self._state = self._index.chain.state() or ChainState(os.urandom(8))
         if self._state.fenced:
             self.fenced.set()
@@ -177,12 +192,12 @@ class Publisher:
         log.warning("no checkpoint could be published (%s): it is tried again", error)
         self._report(error)
 
-    async def publish_surely(self) -> int:
+    async def publish_surely(self, moment: Moment = at_once) -> int:
         """:meth:`publish`, again and again until it succeeds; FencedError if it never will."""
         wait = 1.0
         while True:
             try:
-                return await self.publish()
+                return await self.publish(moment)
             except FencedError:
                 raise
             except UsenetfsError as error:
@@ -190,11 +205,11 @@ class Publisher:
                 await trio.sleep(wait)
                 wait = min(wait * 2, MAX_REST)
 
-    async def publish(self) -> int:
+    async def publish(self, moment: Moment = at_once) -> int:
         """Publish what is new at the time of the call; the number of the checkpoint that has it.
 
-        What has staged content is left out. Raises FencedError; NetworkError and others, after
-        which it may be called again.
+        What has staged content is left out. ``moment`` is entered once the chain is free for the
+        next one. Raises FencedError; NetworkError and others, after which it may be called again.
         """
         async with self._lock:
             self.active = True
@@ -202,7 +217,7 @@ class Publisher:
             try:
                 name = f"checkpoint {before + 1}"
                 with self._tracker.track(Operations.CHECKPOINT, name) as operation:
-                    number = await self._publish()
+                    number = await self._publish(moment)
                     if number == before:
                         operation.drop()
                     return number
@@ -227,43 +242,54 @@ class Publisher:
 
     # --- the steps -------------------------------------------------------------------------------
 
-    async def _publish(self) -> int:
+    async def _publish(self, moment: Moment) -> int:
         for _ in range(MAX_PASSED):
             if self._state.fenced:
                 raise FencedError(self._state.fenced)
             under_way = self._index.chain.under_way()
             if under_way is not None and not await self._complete(under_way):
                 continue
-            if await self._publish_changes():
+            if await self._publish_changes(moment):
                 return self._state.number
         raise CheckpointBlockedError("the servers lose every checkpoint that is posted")
 
-    async def _publish_changes(self) -> bool:
+    async def _publish_changes(self, moment: Moment) -> bool:
         """From a cut to the end. False: the number was passed over."""
-        self._save()
-        state = self._state
-        anew = not state.digest or state.snapshot == NONE_YET
-        if not anew and not state.held and self._index.changelog.last == state.cut:
-            return True
         started = trio.current_time()
         spool = None
-        if wants_snapshot(state):
+        if wants_snapshot(self._state):
             spool = self._documents.new_spool()
         try:
-            cut = self._index.cut()
-            draft = await trio.to_thread.run_sync(self._draft, cut, state, spool)
-            if not draft.published and not anew:
-                self._rest = PATIENCE * (trio.current_time() - started)
+            async with moment() as chosen:
+                cut = self._cut() if chosen else None
+                asked = self.demands.cut() if chosen else Asked()
+            if cut is None:
+                asked.met()
                 return True
-            self._rest = 0.0
-            return await self._send(state, draft)
+            state = self._state
+            draft = await trio.to_thread.run_sync(self._draft, cut, state, spool, asked)
+            done = not draft.published and not _anew(state)
+            self._rest = PATIENCE * (trio.current_time() - started) if done else 0.0
+            done = done or await self._send(state, draft)
+            if done:
+                asked.answered(draft.lacks)
+            return done
         finally:
             if spool is not None:
                 await close_spool(spool)
 
-    def _draft(self, cut: Cut, state: ChainState, spool: Spool | None) -> Draft:
+    def _cut(self) -> Cut | None:
+        """The index as it is now; None: the last checkpoint has all of it."""
+        self._save()
+        state = self._state
+        nothing_new = not state.held and self._index.changelog.last == state.cut
+        return None if nothing_new and not _anew(state) else self._index.cut()
+
+    def _draft(self, cut: Cut, state: ChainState, spool: Spool | None, asked: Asked) -> Draft:
         with cut:
-            return make_draft(cut, state, digest_key=self._keys.digest_key, spool=spool)
+            return make_draft(
+                cut, state, digest_key=self._keys.digest_key, spool=spool, wanted=asked.wanted
+            )
 
     async def _send(self, state: ChainState, draft: Draft) -> bool:
         """Post the draft's documents, then its record. False: the number was passed over."""
@@ -430,6 +456,11 @@ class Publisher:
         log.error("%s: this mount is read-only from now on. %s", reason, error.hint)
         self._report(error)
         raise error
+
+
+def _anew(state: ChainState) -> bool:
+    """Whether the next checkpoint needs a snapshot, so that there is one in any case."""
+    return not state.digest or state.snapshot == NONE_YET
 
 
 def _moved(last: Publication) -> bool:

@@ -167,6 +167,9 @@ def checkpoint_text(status: StatusReport, now: float) -> str:
         text += f"; {checkpoint.pending_changes:,} changes not in it"
     if checkpoint.held_files:
         text += f"; {checkpoint.held_files:,} files in it as they were before"
+    if checkpoint.awaited_files:
+        named = ", ".join(checkpoint.awaited[:3])
+        text += f"; sync waits for {checkpoint.awaited_files:,} files being changed ({named})"
     if checkpoint.fenced:
         text += f"; FENCED, read-only: {checkpoint.fenced}"
     return text

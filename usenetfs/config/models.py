@@ -253,6 +253,13 @@ class CheckpointSection(Section):
     """How often, while there is something new."""
     copies: Annotated[int, Field(ge=1, le=8)] = 2
     """Of each checkpoint; two more of those that others depend on."""
+    max_held: Annotated[
+        float,
+        BeforeValidator(_duration(1, 86400)),
+        PlainSerializer(format_duration, when_used="json"),
+    ] = 60.0
+    """A file that is written without pause gets into a checkpoint after this long, or after two
+    intervals if that is more: writes into it wait for a moment then."""
 
 
 class IndexSection(Section):

@@ -130,6 +130,10 @@ class CheckpointReport(Message):
     """Changes that are not in it, about."""
     held_files: int = 0
     """Files that it has as they were before, because their newest data was not safe yet."""
+    awaited_files: int = 0
+    """Files that a sync under way waits for, because they are changed while it works."""
+    awaited: tuple[str, ...] = ()
+    """Paths of some of them."""
     fenced: str | None = None
     """Why nothing can be published any more: another writer has taken over."""
 

@@ -101,11 +101,14 @@ class Facade:
         publisher = self._parts.publisher
         state = publisher.state
         none = state.number == NONE_YET
+        awaited = self._parts.catch_up.awaited()
         return CheckpointReport(
             number=None if none else state.number,
             time=None if none else float(state.time),
             pending_changes=publisher.pending(),
             held_files=state.held,
+            awaited_files=awaited.files,
+            awaited=tuple(os.fsdecode(path) for path in awaited.paths),
             fenced=state.fenced or None,
         )
 
@@ -121,11 +124,10 @@ class Facade:
         """Return when everything written before the call is on the servers and in a checkpoint."""
         started = time.monotonic()
         with self._parts.tracker.track(Kind.SYNC, "sync") as operation:
-            self._parts.files.save()
             operation.stage = "upload"
-            await self._parts.publisher.unless_fenced(self._parts.uploader.sync)
-            operation.passed("upload", "checkpoint")
-            number = await self._parts.publisher.publish_surely()
+            number = await self._parts.catch_up.sync(
+                lambda: operation.passed("upload", "checkpoint")
+            )
             operation.passed("checkpoint")
         return SyncReport(duration=time.monotonic() - started, checkpoint=number)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import trio
 
 from usenetfs.article.keys import KeySet
+from usenetfs.checkpoint.catching_up import CatchUp
 from usenetfs.checkpoint.publish import Publisher, PublishSettings
 from usenetfs.checkpoint.sending import Sender
 from usenetfs.config.servers import server_settings
@@ -48,6 +49,7 @@ from usenetfs.transfer.poster import Poster
 from usenetfs.transfer.prefetch import Prefetcher
 from usenetfs.transfer.rate_limit import LimitedPosts
 from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.transfer.stillness import Stillness
 from usenetfs.transfer.upload import Uploader
 from usenetfs.types import Durability, InodeId
 
@@ -70,6 +72,7 @@ class Parts:
     fetcher: Fetcher
     uploader: Uploader
     publisher: Publisher
+    catch_up: CatchUp
     inodes: LiveInodes
     files: Files
     operations: Operations
@@ -159,21 +162,33 @@ def _wire(
     )
     inodes = LiveInodes(index, read_only=options.read_only)
     namespace = Namespace(index, inodes, staged)
+    stillness = Stillness()
     files = Files(
         index,
         inodes,
         staged,
         content,
         freer,
+        stillness=stillness,
         staging_limit=settings.staging.max_size,
         reach=_fsync_target(options.fsync or settings.staging.fsync, uploader),
     )
+    uploader.save = files.save
     prefetcher = Prefetcher(
         index, fetcher, block_size=block_size, budget=settings.cache.memory_size // 3
     )
     content.on_small = prefetcher.small_file
     care = CacheCare(index, fetcher, cache, Pins(options.paths.pins))
     publisher = _make_publisher(options, keys, index, files, providers, retries, errors, tracker)
+    catch_up = CatchUp(
+        index,
+        uploader,
+        publisher,
+        stillness,
+        save=files.save,
+        most_held=max(settings.checkpoint.max_held, 2 * settings.checkpoint.interval),
+        report=errors.report,
+    )
     operations = Operations(
         index,
         inodes,
@@ -210,6 +225,7 @@ def _wire(
         fetcher=fetcher,
         uploader=uploader,
         publisher=publisher,
+        catch_up=catch_up,
         inodes=inodes,
         files=files,
         operations=operations,

@@ -18,7 +18,7 @@ from usenetfs.options import DaemonOptions
 from usenetfs.transfer.limits import QuietHours, UploadLimits
 from usenetfs.transfer.post_check import CheckTimes
 from usenetfs.transfer.sizing import first_workers
-from usenetfs.transfer.upload import UploadSettings
+from usenetfs.transfer.upload_settings import UploadSettings
 from usenetfs.types import Codec
 
 MOST_POSTERS = 64

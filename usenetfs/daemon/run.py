@@ -73,6 +73,7 @@ async def _run(options: DaemonOptions, work: Work) -> None:
             nursery.start_soon(parts.care.run)
             nursery.start_soon(_upload, parts)
             nursery.start_soon(parts.publisher.run)
+            nursery.start_soon(parts.catch_up.run)
             await nursery.start(serve_control, facade, options.paths.control_socket)
             if options.mountpoint is not None:
                 nursery.start_soon(serve_web, options, parts, facade)

@@ -8,8 +8,9 @@ from its bytes.
 When saving happens: at close, at fsync, before a rename, every :data:`SAVE_INTERVAL`, and when much
 has gathered.
 
-Back-pressure: while staging is over its limit, a write waits until uploads have freed space. Reads
-never wait for that.
+Back-pressure: while staging is over its limit, a write waits until uploads have freed space; in a
+stillness (``transfer/stillness.py``) writes into some files wait until it ends. Reads never wait
+for either.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from usenetfs.transfer.content import BlockContent
 from usenetfs.transfer.fetcher import Buffer
 from usenetfs.transfer.freeing import Freer
 from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.transfer.stillness import Stillness
 from usenetfs.types import BlockNumber, InodeId, Lane
 
 log = logging.getLogger("usenetfs.fs")
@@ -52,7 +54,7 @@ MAX_BLOCKS = 1 << 31
 
 class Files:
     """``staging_limit``: bytes of staging above which writes wait. ``reach``: what ``fsync`` waits
-    for beyond the local disk, if anything."""
+    for beyond the local disk, if anything. ``stillness``: when writes wait for a checkpoint."""
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class Files:
         content: BlockContent,
         freer: Freer,
         *,
+        stillness: Stillness,
         staging_limit: int,
         reach: Callable[[InodeId], Awaitable[None]] | None = None,
     ) -> None:
@@ -70,6 +73,7 @@ class Files:
         self._staged = staged
         self._content = content
         self._freer = freer
+        self._stillness = stillness
         self._staging_limit = staging_limit
         self._reach = reach
         self.max_size = MAX_BLOCKS * staged.block_size
@@ -104,10 +108,20 @@ class Files:
         if self._unmeasured < 0:
             await self.wait_for_room(self._staging_limit)
             self._unmeasured = MEASURED_EVERY
+        if self._staged.steady.holds(inode, offset, end):
+            await self._staged.steady.wait(inode, offset, end)
+        if self._stillness.holds(inode):
+            await self._stillness.wait(inode)
         self._staged.write(inode, offset, data)
         self._inodes.wrote(inode, end)
         self.save_if_many()
         return len(data)
+
+    async def wait_for_an_import(self, limit: int) -> None:
+        """Return when an import may stage more: there is room below ``limit``, and no stillness."""
+        await self.wait_for_room(limit)
+        if self._stillness.on:
+            await self._stillness.wait_for_the_end()
 
     async def wait_for_room(self, limit: int) -> None:
         """Return when no more than ``limit`` bytes are staged."""
@@ -151,6 +165,8 @@ class Files:
 
         The file shrinks from its end, so each step, and a crash between two, leaves a valid file.
         """
+        if self._stillness.holds(inode):
+            await self._stillness.wait(inode)
         first_gone = BlockNumber(-(-size // self._staged.block_size))
         while True:
             lowest = self._index.blocks.lowest_of_last(inode, first_gone, self._index.batch)

@@ -141,7 +141,7 @@ class TreeStore:
         return self._staged.usage()
 
     async def room(self, limit: int) -> None:
-        await self._files.wait_for_room(limit)
+        await self._files.wait_for_an_import(limit)
 
     async def make_directory(self, parent: InodeId, name: bytes, attributes: Attributes) -> Inode:
         owner = Owner(attributes.uid, attributes.gid)

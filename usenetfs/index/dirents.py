@@ -11,7 +11,7 @@ It must not know what an inode is beyond the columns it joins for :meth:`DirentT
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -49,6 +49,8 @@ class DirentTable:
     def __init__(self, database: Database, directory_key: bytes) -> None:
         self._database = database
         self._key = directory_key
+        self.on_replace: Callable[[InodeId, InodeId], None] = lambda old, new: None
+        """Told inside the transaction of an inode whose name leads to another from now on."""
 
     def cookie(self, name: bytes) -> int:
         """First place of a name: 62 bits, at least ``FIRST_COOKIE``."""
@@ -118,6 +120,7 @@ class DirentTable:
             "UPDATE dirents SET inode = ? WHERE parent = ? AND cookie = ?",
             (inode, parent, found[0]),
         )
+        self.on_replace(found[1], inode)
         return found[1]
 
     # --- a directory

@@ -79,9 +79,10 @@ class Packer:
         fitting = [article for article in self._open if article.size + size <= self.capacity]
         return max(fitting, key=lambda article: article.size, default=None)
 
-    def due(self, now: float) -> list[list[PreparedSegment]]:
-        """The articles that have waited long enough leave."""
-        leaving = [article for article in self._open if article.opened_at + self._delay <= now]
+    def due(self, now: float, at_most: float | None = None) -> list[list[PreparedSegment]]:
+        """The articles that have waited long enough leave: ``at_most`` seconds, if it is given."""
+        delay = self._delay if at_most is None else min(self._delay, at_most)
+        leaving = [article for article in self._open if article.opened_at + delay <= now]
         for article in leaving:
             self._open.remove(article)
         return [article.segments for article in leaving]

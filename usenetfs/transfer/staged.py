@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 from usenetfs.errors import LocalStorageError
 from usenetfs.index.index import Index
@@ -35,6 +36,7 @@ from usenetfs.index.staging import StagedBlock, StagingState
 from usenetfs.store.extents import Extents
 from usenetfs.store.staging import Staging
 from usenetfs.transfer.hot_blocks import Claim, HotBlock, Key
+from usenetfs.transfer.steady import SteadyBlocks
 from usenetfs.types import BlockNumber, InodeId
 
 FIRST_PAGE = 8
@@ -79,6 +81,9 @@ class StagedBlocks:
         """The last row claimed."""
         self._passed_over = False
         """Whether rows before it may be claimed once they settle."""
+        self._preferred: list[InodeId] = []
+        self.steady = SteadyBlocks(block_size)
+        """Which blocks writes should not change now."""
         self.on_dirty: Callable[[], None] = lambda: None
         """Called when something may be ready for upload; the uploader waits for it."""
         self.on_change: Callable[[InodeId], None] = lambda inode: None
@@ -327,6 +332,10 @@ class StagedBlocks:
         self.on_dirty()
         return self._forced
 
+    def prefer(self, inodes: Iterable[InodeId]) -> None:
+        """Blocks of these are claimed before all others, until this is called again."""
+        self._preferred = list(inodes)
+
     # --- claims ----------------------------------------------------------------------------------
 
     def claim(self, *, max_blocks: int, max_bytes: int) -> list[Claim]:
@@ -336,30 +345,46 @@ class StagedBlocks:
         goes on behind the last one claimed. It starts anew only when it passed something over that
         may be ready by now.
         """
-        claims = self._claim_behind(self._cursor, max_blocks, max_bytes)
+        claims = self._claim_preferred(max_blocks, max_bytes)
+        if not claims:
+            claims = self._claim_behind(self._cursor, max_blocks, max_bytes)
         if not claims and self._passed_over:
             self._passed_over = False
             claims = self._claim_behind(None, max_blocks, max_bytes)
         return claims
 
+    def _claim_preferred(self, max_blocks: int, max_bytes: int) -> list[Claim]:
+        rows = chain.from_iterable(
+            self._index.staging.next_dirty(PAGE, inode=inode) for inode in self._preferred
+        )
+        return [claim for _, claim in self._take(rows, max_blocks, max_bytes)]
+
     def _claim_behind(
         self, last: StagedBlock | None, max_blocks: int, max_bytes: int
     ) -> list[Claim]:
-        claims: list[Claim] = []
-        size = 0
+        claims = []
         self._cursor = last
-        for row in self._dirty_rows(last):
+        for row, claim in self._take(self._dirty_rows(last), max_blocks, max_bytes):
+            claims.append(claim)
+            self._cursor = row
+        return claims
+
+    def _take(
+        self, rows: Iterable[StagedBlock], max_blocks: int, max_bytes: int
+    ) -> Iterator[tuple[StagedBlock, Claim]]:
+        """A batch of what may be claimed of ``rows``."""
+        count = size = 0
+        for row in rows:
             hot = self._claimable(row)
             if hot is None:
                 continue
-            if claims and size + hot.extents.end > max_bytes:
-                break
-            claims.append(self._claim(hot))
+            if count and size + hot.extents.end > max_bytes:
+                return
+            count += 1
             size += hot.extents.end
-            self._cursor = row
-            if len(claims) == max_blocks or size >= max_bytes:
-                break
-        return claims
+            yield row, self._claim(hot)
+            if count == max_blocks or size >= max_bytes:
+                return
 
     def _dirty_rows(self, last: StagedBlock | None) -> Iterator[StagedBlock]:
         """Rows of the queue behind ``last``; a bounded number of them."""

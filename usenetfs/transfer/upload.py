@@ -23,9 +23,8 @@ dirty again, and after a rest they are tried anew; the error is reported.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import trio
 
@@ -40,7 +39,7 @@ from usenetfs.transfer.giving_way import GivingWay
 from usenetfs.transfer.hot_blocks import Claim, Key
 from usenetfs.transfer.ledger import Outcome
 from usenetfs.transfer.packer import Packer, PreparedSegment
-from usenetfs.transfer.post_check import CheckTimes, PostChecker, StatSource
+from usenetfs.transfer.post_check import PostChecker, StatSource
 from usenetfs.transfer.poster import Poster, Recorded
 from usenetfs.transfer.prepare import (
     Buffer,
@@ -53,6 +52,7 @@ from usenetfs.transfer.pulse import Pulse
 from usenetfs.transfer.queues import BoundedQueue
 from usenetfs.transfer.sizing import PosterSizing, first_posters
 from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.transfer.upload_settings import UploadSettings
 from usenetfs.types import ArticleId, Codec, Durability, InodeId, Lane, SegmentHash
 
 log = logging.getLogger("usenetfs.upload")
@@ -70,6 +70,12 @@ GATHER = 0.05
 """Seconds that the first of some small files waits for the others: claiming them one by one costs
 more than uploading them."""
 
+PREFERRED = 100
+"""Files that go before others at once: the queue of each is looked at for every batch."""
+
+SETTLING_DELAY = 0.2
+"""Seconds that a block waits for others to share its article, while somebody waits for some."""
+
 GIVE_WAY = 0.1
 """Seconds between two looks at how fast programs write."""
 
@@ -78,23 +84,6 @@ FAST = frozenset({Codec.NONE, Codec.ZSTD})
 
 Article = list[PreparedSegment]
 Prepared = tuple[Claim, int, SegmentHash, Codec, Buffer]
-
-
-@dataclass(frozen=True, slots=True)
-class UploadSettings:
-    """``level``: None for the codec's default. ``pack_delay``: seconds that a block may wait for
-    others to share its article. ``workers``: batches prepared at once. ``most_posters``: articles
-    posted at once, at most; ``posters``: exactly that many, None: found from the speed.
-    ``staging_limit``: octets that staging may hold."""
-
-    codec: Codec = Codec.ZSTD
-    level: int | None = None
-    pack_delay: float = 5.0
-    workers: int = 2
-    posters: int | None = None
-    most_posters: int = 4
-    staging_limit: int = 50 << 30
-    check: CheckTimes = field(default_factory=CheckTimes)
 
 
 class Uploader:
@@ -152,8 +141,11 @@ class Uploader:
         self._feeding = False
         self._urgent = 0
         self._filling = 0
+        self._settling = 0
         self._rest_until = float("-inf")
         staged.on_dirty = self._work.fire
+        self.save: Callable[[], None] = lambda: None
+        """Commits what is in memory only; called before blocks are claimed while somebody waits."""
 
     def __repr__(self) -> str:
         return f"<Uploader preparing={self._preparing} packing={self.packing} {self.flight!r}>"
@@ -201,6 +193,23 @@ class Uploader:
             while self._index.staging.behind(inode, point, posted=posted):
                 await self._progress.wait_at_most(1.0)
 
+    async def settle(self, inodes: Collection[InodeId]) -> None:
+        """Return when what was saved of these before the call was seen; it goes before all else."""
+        point = self._staged.force()
+        left = list(inodes)
+        self._staged.prefer(left[:PREFERRED])
+        self._settling += 1
+        try:
+            async with self._hurrying():
+                while left:
+                    if self._index.staging.unsettled(point, left[-1]):
+                        await self._progress.wait_at_most(1.0)
+                    else:
+                        left.pop()
+        finally:
+            self._settling -= 1
+            self._staged.prefer(())
+
     @asynccontextmanager
     async def _hurrying(self) -> AsyncIterator[None]:
         """Somebody waits: nothing is held back to be packed better, nobody is given way to."""
@@ -232,9 +241,7 @@ class Uploader:
             if self._must_give_way():
                 await self._hurry.wait_at_most(GIVE_WAY)
                 continue
-            batch = self._staged.claim(
-                max_blocks=MAX_BATCH, max_bytes=BATCH_BLOCKS * self._staged.block_size
-            )
+            batch = self._claim()
             was_feeding, self._feeding = self._feeding, bool(batch)
             if batch:
                 size = sum(claim.staged_end for claim in batch)
@@ -245,6 +252,19 @@ class Uploader:
             await self._work.wait_at_most(self._staged.settle)
             if not self._urgent:
                 await self._hurry.wait_at_most(GATHER)
+
+    def _claim(self) -> list[Claim]:
+        """A batch. While somebody waits, what is written all the time must not slip away: it is
+        saved at this moment, so that it may be claimed, and steady until it was read."""
+        if self._urgent:
+            with suppress(UsenetfsError):  # whoever saves regularly tells of it
+                self.save()
+        batch = self._staged.claim(
+            max_blocks=MAX_BATCH, max_bytes=BATCH_BLOCKS * self._staged.block_size
+        )
+        if self._urgent:
+            self._staged.steady.begin(claim.key for claim in batch)
+        return batch
 
     def _must_give_way(self) -> bool:
         if self._urgent or self._filling or self._staged.pressed:
@@ -260,6 +280,7 @@ class Uploader:
             full: list[Article] = []
             with self._giving_up(batch), self._tracker.timed(Kind.UPLOAD, "prepare"):
                 await self._prepare(batch, full)
+            self._staged.steady.end(claim.key for claim in batch)
             await self._send_off(full)  # also after an error: they hold other batches' blocks too
             self._preparing -= 1
             self._progress.fire()
@@ -359,7 +380,9 @@ class Uploader:
             leaving = (
                 self._packer.flush()
                 if self._urgent and idle
-                else self._packer.due(trio.current_time())
+                else self._packer.due(
+                    trio.current_time(), SETTLING_DELAY if self._settling else None
+                )
             )
             await self._send_off(leaving)
             if not leaving:
