@@ -83,6 +83,10 @@ class ArticleReader:
 
     async def open(self, message_id: MessageId, article: ArticleId, kind: Kind) -> Container:
         """The opened container. DataUnavailableError, with the reason of each server."""
+        return unpack(await self.read(message_id, article, kind))
+
+    async def read(self, message_id: MessageId, article: ArticleId, kind: Kind) -> bytes:
+        """What is sealed in an article: a container of that kind. DataUnavailableError."""
         wrong: dict[str, str] = {}
         while True:
             try:
@@ -93,7 +97,7 @@ class ArticleReader:
                     error
                 )
             try:
-                container = await self._opened(article, kind, body.data)
+                plaintext = await self._opened(article, kind, body.data)
             except IntegrityError as error:
                 log.warning(
                     "%s gave a wrong article (%s): the next server is asked", body.server, error
@@ -101,7 +105,7 @@ class ArticleReader:
                 wrong[body.server] = f"{body.server}: {error}"
                 continue
             self.bytes_fetched += len(body.data)
-            return container
+            return plaintext
 
     async def _fetch(self, message_id: MessageId, wrong: dict[str, str]) -> FetchedBody:
         async for attempt in self._retrying("fetch"):
@@ -118,11 +122,10 @@ class ArticleReader:
             stop=StopAt(trio.current_time() + self._patience),
         )
 
-    async def _opened(self, article: ArticleId, kind: Kind, body: bytearray) -> Container:
+    async def _opened(self, article: ArticleId, kind: Kind, body: bytearray) -> bytes:
         plaintext = await trio.to_thread.run_sync(
             open_seal, self.keys.data_key, self._filesystem_id, article, kind, body
         )
-        container = unpack(plaintext)
-        if container.kind is not kind:
+        if unpack(plaintext).kind is not kind:
             raise IntegrityError("an article holds another kind of thing than was wanted")
-        return container
+        return plaintext

@@ -19,7 +19,7 @@ from typing import Final
 
 import trio
 
-from usenetfs.article.container import Kind
+from usenetfs.article.container import Kind, unpack
 from usenetfs.article.message_ids import chain_message_id, message_id
 from usenetfs.checkpoint.articles import ArticleReader
 from usenetfs.checkpoint.documents import piece_of
@@ -98,6 +98,9 @@ class Losses:
     records: dict[int, str] = field(default_factory=dict)
     documents: dict[tuple[int, Part], str] = field(default_factory=dict)
 
+    def __bool__(self) -> bool:
+        return bool(self.records or self.documents)
+
     def lines(self) -> list[str]:
         """One line each, oldest first."""
         found = [(number, f"checkpoint {number}: {why}") for number, why in self.records.items()]
@@ -171,6 +174,23 @@ class ChainReader:
         why = reasons[0] if len(set(reasons)) == 1 else "; ".join(dict.fromkeys(reasons))
         self.losses.records[number] = why
         raise DataUnavailableError(f"checkpoint {number} cannot be read: {why}")
+
+    async def container(self, number: int) -> bytes:
+        """The opened article of a record that was read: the next writer may post it again."""
+        reasons = []
+        for copy in range(READ_COPIES):
+            wanted = chain_message_id(self._articles.keys.chain_key, number, copy)
+            try:
+                container = await self._articles.read(
+                    wanted, article_id(0, number), Kind.CHECKPOINT
+                )
+                found = open_checkpoint(unpack(container), number=number)
+            except (DataUnavailableError, IntegrityError) as error:
+                reasons.append(error.message)
+            else:
+                if found.record == self._records[number].record:
+                    return container
+        raise DataUnavailableError(f"checkpoint {number} is gone: {'; '.join(set(reasons))}")
 
     def forget(self) -> None:
         """Ask for everything anew: what was not there may have come."""

@@ -7,8 +7,8 @@ checkpoint says (:class:`Record`):
   records in between need not be readable; when it outgrows :data:`CUMULATIVE_LIMIT`, the
   checkpoint before becomes the base, and others depend on that one from then on;
 - there is a snapshot when the changesets since the last one outgrow half of it (and
-  :data:`SNAPSHOT_WORTH`), and whenever there is no digest to go on from: in the first checkpoint
-  and in the first one of a new writer.
+  :data:`SNAPSHOT_WORTH`), and whenever there is no digest to go on from: in the first checkpoint,
+  and in the first one of a new writer that did not find the chain whole.
 
 It must not know SQLite, time, or the network.
 """

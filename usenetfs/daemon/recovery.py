@@ -23,12 +23,12 @@ from usenetfs.checkpoint.chain import ChainReader, Route
 from usenetfs.checkpoint.key_records import FoundRecord, KeyRecords
 from usenetfs.checkpoint.record import Record
 from usenetfs.checkpoint.replay import Report, rebuild
+from usenetfs.checkpoint.takeover import go_on, start_anew
 from usenetfs.config.models import Settings
 from usenetfs.config.servers import server_settings
 from usenetfs.daemon.plain_values import make_retries
 from usenetfs.daemon.reasons import raise_the_reason
 from usenetfs.errors import DataUnavailableError, FilesystemNotFoundError
-from usenetfs.index.chain import ChainState
 from usenetfs.index.index import Index
 from usenetfs.index.replica import set_epoch
 from usenetfs.net.providers import ProviderSet
@@ -160,18 +160,26 @@ async def build_index(found: FoundState, path: Path, *, writable: bool, report: 
     return await rebuild(found.reader, path, newest=found.newest, writable=writable, report=report)
 
 
-def prepare_takeover(path: Path, record: Record, newest: int, *, directory_key: bytes) -> None:
+async def prepare_takeover(
+    found: FoundState, record: Record, path: Path, *, directory_key: bytes
+) -> None:
     """Make a rebuilt index the writer's: a new epoch, a new writer, the next number."""
-    set_epoch(path, record.epoch + 1)
+    writer = secrets.token_bytes(8)
+    container = None
+    if record.number == found.newest and not found.reader.losses:
+        with suppress(DataUnavailableError):
+            container = await found.reader.container(record.number)
+    if container is None:
+        set_epoch(path, record.epoch + 1)
+        with Index.open(path, directory_key=directory_key) as index:
+            index.chain.start(start_anew(record, found.newest, writer=writer))
+        return
+    route = await found.reader.route(record.number)
     with Index.open(path, directory_key=directory_key) as index:
-        index.chain.start(
-            ChainState(
-                writer=secrets.token_bytes(8),
-                number=newest,
-                record_hash=record.sha256,
-                time=record.time,
-            )
-        )
+        publication = go_on(route, container, writer=writer, cut=index.changelog.last)
+        with index.transaction():
+            index.begin_epoch(record.epoch + 1)
+            index.chain.adopt(publication)
 
 
 async def list_checkpoints(

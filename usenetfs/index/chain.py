@@ -114,6 +114,12 @@ class ChainTable:
             self.set_state(state)
             self._database.write("DELETE FROM local_publication")
 
+    def adopt(self, publication: Publication) -> None:
+        """Go on from another writer's checkpoint as from one of our own. Inside a transaction."""
+        self.set_state(publication.after)
+        self._database.write("DELETE FROM local_publication")
+        self._insert(publication)
+
     def pass_over(self, state: ChainState, number: int) -> ChainState:
         """``number`` can be nobody's any more: the chain goes on behind it, with a snapshot.
 
@@ -144,18 +150,21 @@ class ChainTable:
     def begin(self, publication: Publication) -> None:
         """From now on its record may be on its way. Opens a transaction."""
         with self._database.transaction():
-            self._database.write(
-                "INSERT INTO local_publication (number, record, container, salts, stage, after)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    publication.number,
-                    publication.record,
-                    publication.container,
-                    b"".join(publication.salts),
-                    Stage.SENDING,
-                    _to_json(publication.after),
-                ),
-            )
+            self._insert(replace(publication, stage=Stage.SENDING))
+
+    def _insert(self, publication: Publication) -> None:
+        self._database.write(
+            "INSERT INTO local_publication (number, record, container, salts, stage, after)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                publication.number,
+                publication.record,
+                publication.container,
+                b"".join(publication.salts),
+                publication.stage,
+                _to_json(publication.after),
+            ),
+        )
 
     def set_posted(self, number: int) -> None:
         """Its first copy is on a server. Opens a transaction."""

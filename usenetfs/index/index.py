@@ -235,6 +235,13 @@ class Index(Transitions):
         """The connection, for the parts of the project that record or copy the database."""
         return self._database
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Whoever opens the index next is a new writer. Inside a transaction; a replicated change.
+
+        This object goes on in the old epoch, and is to be closed.
+        """
+        self._database.write("UPDATE meta SET value = ? WHERE key = 'epoch'", (epoch,))
+
     def set_commit_hook(self, hook: Callable[[], None] | None) -> None:
         """``hook`` runs inside every transaction, last before its COMMIT; it may write."""
         self._commit_hook = hook

@@ -192,7 +192,7 @@ class Recovery:
                 note(f"  {text}")
             await self._ask(replacing=False)
         replace_file(making.key_file, keys.key_file)
-        prepare_takeover(making.index, record, found.newest, directory_key=key_set.directory_key)
+        await prepare_takeover(found, record, making.index, directory_key=key_set.directory_key)
         making.staging.mkdir(mode=0o700)
         making.logs.mkdir(mode=0o700)
         return record
