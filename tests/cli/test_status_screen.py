@@ -85,6 +85,12 @@ def test_it_fills_the_terminal_and_no_more(width: int, height: int) -> None:
         assert lines[-1].startswith("q or Ctrl-C")
 
 
+def test_who_is_shut_out_is_told_first() -> None:
+    fenced = replace(BUSY, checkpoint=replace(BUSY.checkpoint, fenced="writer ab of epoch 2"))
+    lines = printed(screen(fenced, Past(), now=NOW, width=80, height=24), 80)
+    assert "another writer has taken over: writer ab" in lines[1]
+
+
 def test_why_it_is_not_new() -> None:
     lines = printed(screen(BUSY, Past(), now=NOW, width=80, height=24, note="no answer"), 80)
     assert lines[-1] == "no answer"

@@ -197,6 +197,7 @@ def test_it_shows_the_numbers_of_the_status(context: BrowserContext, site: Site)
         expected[f"queues.{queue.name}"] = f"{queue.depth:,}{of}"
     assert {key: said.get(key) for key in expected} == expected
     text = page.locator("#page").inner_text()
+    assert page.title() == f"{human_size(s.pending_bytes)} left · photos"
     assert s.time_left is not None
     assert f"{human_size(s.pending_bytes)} not safe yet" in text
     assert f"about {human_duration(s.time_left)} left" in text

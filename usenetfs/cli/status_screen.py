@@ -106,6 +106,9 @@ def screen(
 
 def _parts(status: StatusReport, past: Past, now: float, width: int) -> Iterator[Part]:
     yield Part(0, 1, _line(title(status), width))
+    if status.checkpoint.fenced:
+        fenced = f"read-only, another writer has taken over: {clean(status.checkpoint.fenced)}"
+        yield Part(1, 1, _line(Text(fenced, style="bold red"), width))
     yield Part(1, 5, Group(Text(), *_safety(status, width)))
     if status.pid is not None:
         yield Part(2, 3, Group(Text(), *_speeds(status, width)))
