@@ -236,6 +236,7 @@ def main() -> int:
     add("--directory", type=Path, help="where to work (a temporary directory)")
     add("--keep", type=Path, help="where indexes are kept once built, and taken from")
     add("--build", action="store_true", help="build what is not kept yet, and stop")
+    add("--results", type=Path, nargs="+", help="measure nothing; show what was kept in these")
     add("--step", nargs=3, metavar=("STEP", "PATH", "FILES"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.step:
@@ -244,8 +245,25 @@ def main() -> int:
         return 0
     if chosen.build and chosen.keep is None:
         parser.error("--build needs --keep")
+    if chosen.results:
+        columns, machine = kept_results(chosen.results)
+    else:
+        columns, machine = run(chosen), describe()
+    if columns:
+        _show(columns)
+    if columns and chosen.record:
+        text = report.DOCUMENT.read_text()
+        block = markdown(columns, machine)
+        report.DOCUMENT.write_text(report.with_block(text, "index", "sizes", block))
+        PICTURE.write_text(picture(columns))
+    return 0
+
+
+def run(chosen: argparse.Namespace) -> list[Figures]:
+    """Measure every size that was asked for; what there is so far is kept after each."""
     columns: list[Figures] = []
     results: list[Result] = []
+    machine = describe()
     for files in sorted(chosen.files):
         with tempfile.TemporaryDirectory(prefix="bench-index.", dir=chosen.directory) as text:
             folder = Path(text)
@@ -258,17 +276,21 @@ def main() -> int:
         sample = Sample(0, time.perf_counter() - started, extra=columns[-1])
         entries = [Entry("index", [sample])]
         results.append(Result(str(files), f"{files:,} files", "index", entries))
-    if not columns:
-        return 0
+        print(f"kept in {report.save('index', results, machine)}")
+    return columns
+
+
+def kept_results(paths: Sequence[Path]) -> tuple[list[Figures], Machine]:
+    """The columns of earlier runs, the newest of each size, and what the last one ran on."""
+    found: dict[float, Figures] = {}
     machine = describe()
-    _show(columns)
-    print(f"kept in {report.save('index', results, machine)}")
-    if chosen.record:
-        text = report.DOCUMENT.read_text()
-        block = markdown(columns, machine)
-        report.DOCUMENT.write_text(report.with_block(text, "index", "sizes", block))
-        PICTURE.write_text(picture(columns))
-    return 0
+    for path in paths:
+        whole = json.loads(path.read_text())
+        machine = Machine(**whole["machine"])
+        for scenario in whole["scenarios"]:
+            figures: Figures = scenario["contestants"][0]["samples"][0]["extra"]
+            found[figures["files"]] = figures
+    return [found[files] for files in sorted(found)], machine
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ CALLS: Final = 10_000
 NOW_NS: Final = 1_750_000_000_000_000_000
 TIMES: Final = (NOW_NS, NOW_NS, NOW_NS)
 BATCH: Final = 1000
-SUSTAINED: Final = 10.0
+SUSTAINED: Final = 6.0
 """Seconds."""
 
 LONG_LOG: Final = 60 * 1024 * 1024

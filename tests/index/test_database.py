@@ -318,6 +318,27 @@ def test_the_wal_stays_small_under_sustained_writes(path: Path) -> None:
         assert index.check(deep=True) == []
 
 
+def test_a_log_that_somebody_else_is_copying_is_left_to_them(path: Path) -> None:
+    script = (
+        "import fcntl, os, sys; fd = os.open(sys.argv[1] + '-shm', os.O_RDWR);"
+        "fcntl.lockf(fd, fcntl.LOCK_EX, 1, 121); print('locked', flush=True); sys.stdin.read()"
+    )  # 121: the lock of whoever copies the log (sqlite.org/walformat.html)
+    with create(path) as index:
+        make_file(index, b"a")
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"locked\n"
+            assert index.database.checkpoint_in_thread() == (0, 0)
+            assert index.database.checkpoint_inline() == (0, 0)
+            process.kill()
+        in_log, copied = index.database.checkpoint_in_thread()
+        assert 0 < in_log == copied
+
+
 def test_maintain_when_the_wal_has_grown(index: Index) -> None:
     for number in range(400):
         make_file(index, b"%d" % number)

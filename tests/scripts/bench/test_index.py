@@ -9,10 +9,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from scripts.bench import index, index_measure, plot
+from scripts.bench import index, index_measure, plot, report
 from scripts.bench.index_fill import fill, load_samples, reopen
 from scripts.bench.index_tree import LARGE_BLOCKS, directories
 from scripts.bench.machine import describe
+from scripts.bench.samples import Entry, Result, Sample
 
 FILES = 600
 
@@ -65,6 +66,20 @@ def test_the_table_and_the_picture_name_every_size() -> None:
     assert "| lookup µs | 1 | 1 |" in text
     root = ET.fromstring(index.picture(columns))
     assert len(list(root.iter("{http://www.w3.org/2000/svg}polyline"))) == len(index.CURVES)
+
+
+def test_what_was_kept_of_several_runs_is_one_table(tmp_path: Path) -> None:
+    paths = []
+    for number, sizes in enumerate(((100.0, 2000.0), (100.0,))):
+        samples = [Sample(0, 1.0, extra={"files": n, "lookup µs": 1.0 + number}) for n in sizes]
+        results = [Result("x", "x", "index", [Entry("index", [sample])]) for sample in samples]
+        paths.append(report.save(f"index{number}", results, describe(), tmp_path))
+    columns, machine = index.kept_results(paths)
+    assert columns == [
+        {"files": 100.0, "lookup µs": 2.0},
+        {"files": 2000.0, "lookup µs": 1.0},
+    ]
+    assert machine.cores > 0
 
 
 def test_a_picture_needs_points_above_zero() -> None:
