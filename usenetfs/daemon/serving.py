@@ -1,6 +1,6 @@
 """A mount while it lasts: from the kernel's first call to the last, for a filesystem or a view.
 
-Owns the order: mounted, then signals are listened for, then whoever waits is told that it is ready.
+Owns the order: signals are listened for, then mounted, then whoever waits is told that it is ready.
 What has to happen before and after is the business of who serves (``run.py``, ``view.py``).
 
 A signal ends the mount within a bound. Unmounting lazily takes the mount out of sight at once, but
@@ -14,7 +14,7 @@ import ctypes
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,9 @@ from usenetfs.fs.mount import MountSession, mounted
 from usenetfs.options import DaemonOptions
 
 log = logging.getLogger("usenetfs.daemon")
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What ends a mount."""
 
 PATIENCE: Final = 10.0
 """Seconds that programs have to close what they have open, once a signal has come."""
@@ -51,54 +54,50 @@ async def serve_mount(
     def describe() -> str:
         return f"{mountpoint}: {describe_staged(parts.store.staged_bytes())}"
 
-    async with (
-        mounted(
-            parts.operations,
-            mountpoint,
-            source=options.source,
-            allow_other=options.allow_other,
-            read_only=read_only,
-            debug=options.debug,
-            noexec=options.noexec,
-        ) as session,
-        trio.open_nursery() as nursery,
-    ):
-        parts.kernel.mounted = True
-        await nursery.start(_unmount_on_signal, session, manager)
-        if beside is not None:
-            nursery.start_soon(beside)
-        log.info("%s is mounted on %s", options.name, mountpoint)
-        options.ready()
-        manager.ready(describe())
-        nursery.start_soon(manager.report, describe)
-        await session.ended.wait()
-        parts.kernel.mounted = False
-        nursery.cancel_scope.cancel()
+    with trio.open_signal_receiver(*SIGNALS) as signals:
+        async with (
+            mounted(
+                parts.operations,
+                mountpoint,
+                source=options.source,
+                allow_other=options.allow_other,
+                read_only=read_only,
+                debug=options.debug,
+                noexec=options.noexec,
+            ) as session,
+            trio.open_nursery() as nursery,
+        ):
+            parts.kernel.mounted = True
+            nursery.start_soon(_unmount_on_signal, signals, session, manager)
+            if beside is not None:
+                nursery.start_soon(beside)
+            log.info("%s is mounted on %s", options.name, mountpoint)
+            options.ready()
+            manager.ready(describe())
+            nursery.start_soon(manager.report, describe)
+            await session.ended.wait()
+            parts.kernel.mounted = False
+            nursery.cancel_scope.cancel()
     manager.stopping(describe())
 
 
 async def _unmount_on_signal(
-    session: MountSession,
-    manager: ServiceManager,
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    signals: AsyncIterator[int], session: MountSession, manager: ServiceManager
 ) -> None:
-    """SIGTERM, SIGINT, SIGHUP: unmount now; what is staged stays for the next time."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        task_status.started()
-        name = signal.Signals(await anext(signals)).name
-        log.info("%s: unmounting", name)
-        manager.stopping(f"unmounting {session.mountpoint}")
-        try:
-            await _unmount_now(session)
-        except UsenetfsError as error:
-            log.warning("could not unmount: %s; programs are cut off instead", error)
-        else:
-            with trio.move_on_after(PATIENCE):
-                name = signal.Signals(await anext(signals)).name
-                log.info("%s again", name)
-        log.warning("programs still use %s: they are cut off", session.mountpoint)
-        session.abandon()
+    """At the first signal unmount; what is staged stays for the next time."""
+    name = signal.Signals(await anext(signals)).name
+    log.info("%s: unmounting", name)
+    manager.stopping(f"unmounting {session.mountpoint}")
+    try:
+        await _unmount_now(session)
+    except UsenetfsError as error:
+        log.warning("could not unmount: %s; programs are cut off instead", error)
+    else:
+        with trio.move_on_after(PATIENCE):
+            name = signal.Signals(await anext(signals)).name
+            log.info("%s again", name)
+    log.warning("programs still use %s: they are cut off", session.mountpoint)
+    session.abandon()
 
 
 async def _unmount_now(session: MountSession) -> None:

@@ -198,8 +198,10 @@ class ArticleCache:
             try:
                 _write_and_rename(temporary, path, body)
             except FileNotFoundError:
-                # The bucket is not there yet, or no longer.
-                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+                # The bucket is not there yet, or no longer. Whoever deletes the cache at this
+                # moment makes it vanish again, which is no fault: what fails then is a miss.
+                with contextlib.suppress(FileExistsError):
+                    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
                 _write_and_rename(temporary, path, body)
         except OSError as error:
             self._failed("write", path, error)
