@@ -118,6 +118,7 @@ class Operation:
         "error_code",
         "inodes",
         "kind",
+        "more",
         "name",
         "number",
         "octets",
@@ -136,6 +137,7 @@ class Operation:
         kind: Kind,
         name: str,
         inodes: Sequence[int],
+        more: int,
         octets: int,
         started: float,
         started_at: float,
@@ -145,6 +147,7 @@ class Operation:
         self.kind = kind
         self.name = name
         self.inodes = inodes
+        self.more = more
         self.octets = octets
         self.started = self._last = started
         self.started_at = started_at
@@ -269,15 +272,16 @@ class Tracker:
         *,
         stage: str = "",
         inodes: Sequence[int] = (),
+        more: int = 0,
         octets: int = 0,
         age: float = 0.0,
     ) -> Operation:
-        """An operation that whoever has it must end. ``inodes``: the files that it concerns;
-        ``octets``: how much it moves; ``age``: seconds since it began."""
+        """An operation that whoever has it must end. ``inodes``: files that it concerns, and
+        how many ``more``; ``octets``: how much it moves; ``age``: seconds since it began."""
         now = self.clock()
         started_at = self.wall() - age
         operation = Operation(
-            self, next(self._numbers), kind, name, inodes, octets, now - age, started_at
+            self, next(self._numbers), kind, name, inodes, more, octets, now - age, started_at
         )
         operation.stage = stage
         if len(self._active) < MAX_ACTIVE:

@@ -24,6 +24,7 @@ from usenetfs.article.wire import OutgoingArticle
 from usenetfs.errors import DataUnavailableError
 from usenetfs.net.providers import PostResult
 from usenetfs.tracker import Kind, Outcome, current_id
+from usenetfs.transfer.flight import NAMED
 from usenetfs.transfer.post_check import CheckTimes
 from usenetfs.types import Lane
 
@@ -66,6 +67,16 @@ async def test_an_upload_leaves_one_record_with_its_stages(
         await world.read(inode, 0, 10)
         fetch = world.tracker.recent()[-1]
         assert (fetch.kind, fetch.inodes, fetch.octets >= BLOCK) == (Kind.FETCH, (inode,), True)
+
+
+async def test_of_many_small_files_some_are_known(tmp_path: Path, patient_clock: MockClock) -> None:
+    async with opened_world(tmp_path, FakeServers()) as world, uploading(world):
+        for _ in range(NAMED + 5):
+            world.write(world.new_file(10), 0, os.urandom(10))
+        await world.uploader.sync()
+        uploads = world.tracker.recent()
+        assert max(len(upload.inodes) for upload in uploads) == NAMED
+        assert sum(len(upload.inodes) + upload.more for upload in uploads) == NAMED + 5
 
 
 async def test_what_is_not_seen_and_what_cannot_be_had_fails_with_its_reason(

@@ -84,8 +84,10 @@ def failure_rate(tracker: Tracker) -> float:
 def transfer_reports(tracker: Tracker, index: Index) -> tuple[tuple[TransferReport, ...], int]:
     """Some of the files on their way, those that wait longest first, and how many there are."""
     found: dict[tuple[str, int], list[Operation]] = {}
+    unnamed = 0
     for direction, kind in (("up", Kind.UPLOAD), ("down", Kind.FETCH)):
         for operation in tracker.active(kind, limit=MOST_LOOKED_AT):
+            unnamed += operation.more
             for inode in operation.inodes:
                 found.setdefault((direction, inode), []).append(operation)
     told: list[TransferReport] = []
@@ -93,7 +95,7 @@ def transfer_reports(tracker: Tracker, index: Index) -> tuple[tuple[TransferRepo
         if len(told) == MOST_FILES:
             break
         told += _transfer(index, direction, InodeId(inode), operations)
-    return tuple(told), len(found)
+    return tuple(told), len(found) + unnamed
 
 
 def _transfer(

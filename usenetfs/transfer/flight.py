@@ -46,6 +46,9 @@ ENOUGH_ARTICLES: Final = 4
 
 LONGEST_INTERVAL: Final = 10.0
 
+NAMED: Final = 32
+"""Files of an article that are kept in mind; an article may hold hundreds."""
+
 IN_A_LINE: Final = 20
 """Articles whose end is told in one line of the log."""
 
@@ -128,9 +131,10 @@ class Flight:
         perhaps in an earlier run."""
         age = max(0, time.time_ns() - dirtied_ns) / 1e9
         inodes = tuple(dict.fromkeys(member.inode for member, _ in recorded.members))
+        more = max(0, len(inodes) - NAMED)
         octets = sum(member.raw_length for member, _ in recorded.members)
         operation = self._tracker.begin(
-            Kind.UPLOAD, _label(recorded), inodes=inodes, octets=octets, age=age
+            Kind.UPLOAD, _label(recorded), inodes=inodes[:NAMED], more=more, octets=octets, age=age
         )
         operation.passed("stage", "seal")
         self._operations[recorded.article] = operation
