@@ -50,7 +50,9 @@ class QueueReport(Message):
 
     name: str
     depth: int = 0
+    """What is in it now."""
     capacity: int | None = None
+    """What fits; null where something else bounds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +79,22 @@ class ServerReport(Message):
 
     name: str
     state: str = "unknown"
+    """``healthy``, ``degraded``, ``down`` (given up for a while), ``idle`` or ``unknown``."""
     health: float = 0.0
     """0 (do not ask) to 1 (never failed lately)."""
     open: int = 0
+    """Connections that are logged in."""
     busy: int = 0
+    """Of these, those that work on something."""
     limit: int = 0
+    """How many there may be; less than configured where the server allows fewer."""
     latency_ms: float | None = None
+    """Of a round trip, lately; null before the first."""
     errors: int = 0
+    """Since the mount."""
     last_error: str | None = None
     bytes_up: int = 0
+    """On the wire, since the mount."""
     bytes_down: int = 0
     waiting: int = 0
     """Requests that wait for a connection."""
@@ -100,9 +109,13 @@ class RetryReport(Message):
     """Operations of one kind that are tried again when they fail, since the mount."""
 
     kind: str
+    """``fetch``, ``post``, ``stat``."""
     attempts: int = 0
+    """Tries, first ones included."""
     retries: int = 0
+    """Tries after the first."""
     given_up: int = 0
+    """Operations whose tries were used up."""
     reasons: tuple[CountReport, ...] = ()
     """Why, by the code of the error."""
 
@@ -112,11 +125,15 @@ class CacheReport(Message):
     """The cache of fetched articles, on disk and in memory."""
 
     bytes: int = 0
+    """On disk."""
     max_bytes: int = 0
     articles: int = 0
+    """On disk."""
     hits: int = 0
+    """Articles that were looked for and found on disk, since the mount."""
     misses: int = 0
     memory_bytes: int = 0
+    """Opened articles and decompressed segments."""
     memory_max_bytes: int = 0
 
 
@@ -125,7 +142,9 @@ class CheckpointReport(Message):
     """The last published checkpoint, and what it lacks."""
 
     number: int | None = None
+    """Null before the first."""
     time: float | None = None
+    """When it was made."""
     pending_changes: int = 0
     """Changes that are not in it, about."""
     held_files: int = 0
@@ -260,12 +279,15 @@ class StatusReport(Message):
 
     name: str
     state: str = "not mounted"
-    """One of :data:`MountState`."""
+    """``starting``, ``mounted``, ``working`` (a command has it open, without a mount),
+    ``draining``, ``unmounting`` or ``not mounted``."""
     mountpoint: str | None = None
     read_only: bool = False
     pid: int | None = None
+    """Of the daemon; null where there is none."""
     version: str = ""
     uptime: float | None = None
+    """Since the mount."""
     files: int = 0
     directories: int = 0
     bytes: int = 0
@@ -273,6 +295,7 @@ class StatusReport(Message):
     block_size: int = 0
     durability: DurabilityReport = field(default_factory=DurabilityReport)
     staging_limit: int = 0
+    """Writers wait when this much is staged."""
     queues: tuple[QueueReport, ...] = ()
     upload: SpeedReport = field(default_factory=SpeedReport)
     download: SpeedReport = field(default_factory=SpeedReport)

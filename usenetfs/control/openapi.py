@@ -157,4 +157,5 @@ def field_docs(message: type[Any]) -> dict[str, str]:
 def _clean(text: str) -> str:
     """A docstring as one paragraph of Markdown."""
     text = re.sub(r":(?:data|class|meth):`([^`]*)`", r"`\1`", text)
+    text = re.sub(r"\bNone\b", "null", text)
     return " ".join(text.replace("``", "`").split())
