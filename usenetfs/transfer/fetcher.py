@@ -49,6 +49,7 @@ from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.cache_writer import CacheWriter
 from usenetfs.tracker import Kind as Operations
 from usenetfs.tracker import Tracker
+from usenetfs.transfer.article_memory import ArticleMemory
 from usenetfs.transfer.buffers import BufferPool
 from usenetfs.transfer.fetches import Fetch, Fetches
 from usenetfs.transfer.hedging import Lateness
@@ -116,9 +117,7 @@ class Fetcher:
         self._patience = patience
         self._retries = retries
         self._tracker = tracker or Tracker()
-        self._containers: LRUCache[ArticleId, Container] = LRUCache(
-            memory // 2, getsizeof=lambda container: container.size
-        )
+        self._containers = ArticleMemory(memory // 2)
         self._segments: LRUCache[tuple[ArticleId, int], bytes] = LRUCache(
             memory // 4, getsizeof=len
         )
@@ -166,7 +165,7 @@ class Fetcher:
             expanded = self._segments.get(key)
             if expanded is not None:
                 return expanded
-        container = self._containers.get(location.article)
+        container = self._containers.read(location.article)
         if container is None or location.raw_length > INLINE_DECOMPRESS.get(
             location.codec, location.raw_length
         ):
@@ -238,7 +237,7 @@ class Fetcher:
     ) -> Container:
         """The opened article; one fetch, however many ask. ``rewritten``: its Message-ID, where
         a server made another one of ours."""
-        container = self._containers.get(article)
+        container = self._containers.read(article)
         if container is not None:
             return container
         fetch = self._fetches.start(article, attempt, lane, rewritten=rewritten, share=share)
@@ -287,7 +286,7 @@ class Fetcher:
 
     def forget(self, article: ArticleId) -> None:
         """Take an article out of memory; it can be fetched again."""
-        self._containers.pop(article, None)
+        self._containers.drop(article)
         for key in [key for key in self._segments if key[0] == article]:
             del self._segments[key]
 
@@ -302,8 +301,8 @@ class Fetcher:
                 container = await self._from_servers(fetch, fetch.urgency, frozenset())
                 operation.octets = container.size
         for_cache_alone = fetch.keep and fetch.urgency.lane is Lane.VERIFY
-        if container.size <= self._containers.maxsize and not for_cache_alone:
-            self._containers[fetch.article] = container
+        if not for_cache_alone:
+            self._containers.keep(fetch.article, container, ahead=not fetch.waiting)
         return container
 
     async def _from_cache(self, article: ArticleId) -> Container | None:
@@ -417,7 +416,7 @@ class Fetcher:
 
         async def ask_another(fetch: Fetch) -> Container:
             container = await self._from_servers(fetch, Urgency(Lane.READER), frozenset({slow}))
-            self._containers[fetch.article] = container
+            self._containers.keep(fetch.article, container, ahead=not fetch.waiting)
             return container
 
         self._fetches.run(fetch, ask_another)
