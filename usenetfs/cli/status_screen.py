@@ -38,6 +38,9 @@ from usenetfs.control.model import (
 SPAN: Final = 300.0
 """Seconds of the past that the graph shows."""
 GRAPH_HEIGHT: Final = 5
+GRAPH_RANK: Final = 7
+MOST_HEIGHT: Final = 15
+"""Of the graph, where there is room."""
 DURABILITY_STYLE: Final = {
     "staged": "yellow",
     "posted": "blue",
@@ -95,16 +98,23 @@ def screen(
     status: StatusReport, past: Past, *, now: float, width: int, height: int, note: str = ""
 ) -> RenderableType:
     """The screen. ``note``: why the status is not new, if it is not."""
-    parts = list(_parts(status, past, now, width))
+    parts = list(_parts(status, past, now, width, GRAPH_HEIGHT))
     room = height - 1  # the last line is for the keys
     while sum(part.lines for part in parts) > room and len(parts) > 1:
         parts.remove(max(parts, key=lambda part: part.rank))
     empty = room - sum(part.lines for part in parts)
+    if empty and any(part.rank == GRAPH_RANK for part in parts):
+        ranks = {part.rank for part in parts}
+        taller = min(MOST_HEIGHT, GRAPH_HEIGHT + empty)
+        parts = [p for p in _parts(status, past, now, width, taller) if p.rank in ranks]
+        empty = room - sum(part.lines for part in parts)
     keys = _line(Text(note or "q or Ctrl-C ends", style="red" if note else "dim"), width)
     return Group(*(part.content for part in parts), *(Text() for _ in range(empty)), keys)
 
 
-def _parts(status: StatusReport, past: Past, now: float, width: int) -> Iterator[Part]:
+def _parts(
+    status: StatusReport, past: Past, now: float, width: int, graph_height: int
+) -> Iterator[Part]:
     yield Part(0, 1, _line(title(status), width))
     if status.checkpoint.fenced:
         fenced = f"read-only, another writer has taken over: {clean(status.checkpoint.fenced)}"
@@ -112,7 +122,7 @@ def _parts(status: StatusReport, past: Past, now: float, width: int) -> Iterator
     yield Part(1, 5, Group(Text(), *_safety(status, width)))
     if status.pid is not None:
         yield Part(2, 3, Group(Text(), *_speeds(status, width)))
-        yield Part(7, GRAPH_HEIGHT + 1, _graph(past, now, width))
+        yield Part(GRAPH_RANK, graph_height + 1, _graph(past, now, width, graph_height))
         transfers = list(_transfers(status, width))
         if transfers:
             yield Part(6, len(transfers) + 1, Group(Text(), *transfers))
@@ -180,17 +190,19 @@ def _speeds(status: StatusReport, width: int) -> Iterator[Text]:
         yield _line(line, width)
 
 
-def _graph(past: Past, now: float, width: int) -> RenderableType:
+def _graph(past: Past, now: float, width: int, height: int) -> RenderableType:
     columns = max(10, width - 12)
     up = resampled(past.up, columns, SPAN, now)
     down = resampled(past.down, columns, SPAN, now)
     top = nice_top(max((value for value in (*up, *down) if value is not None), default=0.0))
-    lines = graph(up, GRAPH_HEIGHT - 2, top)
-    below = graph(down, 2, top)
+    lower = 2 if height < 8 else height // 3
+    lines = graph(up, height - lower, top)
+    below = graph(down, lower, top)
     shown = []
     for number, line in enumerate((*lines, *below)):
         label = f"{human_size(top)}/s" if number == 0 else ""
-        text = Text(f"{label:>11} ", style="dim", no_wrap=True)
+        text = Text(no_wrap=True)
+        text.append(f"{label:>11} ", style="dim")
         text.append(line, style="blue" if number < len(lines) else "cyan")
         shown.append(text)
     axis = Text(" " * 12 + "5 min ago", style="dim", no_wrap=True)
