@@ -237,7 +237,7 @@ async def test_a_client_that_does_not_read_keeps_nobody_from_ending() -> None:
         with trio.fail_after(10):
             while "status" not in daemon.calls:  # noqa: ASYNC110 - there is no event for it
                 await trio.sleep(0.01)
-        await trio.sleep(0.3)
+        await trio.testing.wait_all_tasks_blocked(0.2)
         before = trio.current_time()
     assert trio.current_time() - before < 5
     await stream.aclose()
