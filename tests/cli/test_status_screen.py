@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import json
 import os
 import pty
 import select
@@ -26,6 +27,7 @@ from rich.console import Console, RenderableType
 from tests.cli.conftest import User
 from tests.status_reports import BUSY, NOW, figures
 from usenetfs.cli.graph import bar, graph, nice_top, resampled, shares
+from usenetfs.cli.output import say_json
 from usenetfs.cli.status_screen import Past, screen
 from usenetfs.cli.status_view import render
 from usenetfs.control.model import (
@@ -37,7 +39,7 @@ from usenetfs.control.model import (
     TransferReport,
 )
 
-ESCAPE = "\x1b]0;evil\x07\x1b[2Jname\r\n"
+ESCAPE = "\x1b]0;evil\x07\x1b[2J\udcffname\r\n"
 
 
 def printed(content: RenderableType, width: int, height: int = 60) -> list[str]:
@@ -104,6 +106,7 @@ def test_names_give_the_terminal_no_orders() -> None:
         recent_errors=(RecentError(NOW, "network", ESCAPE, ESCAPE),),
         servers=(replace(BUSY.servers[1], last_error=ESCAPE),),
         jobs=tuple(replace(job, name=ESCAPE) for job in BUSY.jobs),
+        checkpoint=replace(BUSY.checkpoint, awaited_files=1, awaited=(ESCAPE,), fenced=ESCAPE),
     )
     for content in (
         render(hostile, now=NOW),
@@ -111,7 +114,7 @@ def test_names_give_the_terminal_no_orders() -> None:
     ):
         text = "\n".join(printed(content, 120))
         assert "name??" in text
-        assert not set(text) & set("\x1b\x07\r\x9b")
+        assert not set(text) & set("\x1b\x07\r\x9b\udcff")
 
 
 def test_the_past_goes_on_from_what_the_daemon_knew() -> None:
@@ -246,3 +249,13 @@ def test_the_link_needs_a_page(user: User) -> None:
     user.filesystem()
     done = user.run("status", "--link")
     assert "is not mounted" in done.output
+
+
+def test_json_carries_what_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"mountpoint": "/mnt/\udcff", "name": "fotos é"}
+    say_json(value)
+    said = capsys.readouterr().out
+    said.encode()
+    assert json.loads(said) == value
+    say_json({"name": "é"})
+    assert "é" in capsys.readouterr().out

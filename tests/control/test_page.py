@@ -248,6 +248,7 @@ def test_names_are_text_whatever_is_in_them(context: BrowserContext, site: Site)
         recent_errors=(error,),
         servers=(server,),
         jobs=tuple(replace(job, name=HOSTILE) for job in BUSY.jobs),
+        checkpoint=replace(BUSY.checkpoint, awaited_files=1, awaited=(HOSTILE,), fenced=HOSTILE),
     )
     page, wrong = opened(context, site)
     expect(page.locator("#transfers")).to_contain_text(HOSTILE)

@@ -31,8 +31,12 @@ def note(text: str) -> None:
 
 def say_json(value: Any) -> None:
     """A result for programs: one JSON value, indented, with stable keys."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a path that is no UTF-8: only an escape can carry it
+        text = json.dumps(value, indent=2)
+    sys.stdout.write(text + "\n")
 
 
 def console(*, stderr: bool = False) -> Console:

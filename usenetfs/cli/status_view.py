@@ -46,9 +46,9 @@ def render(status: StatusReport, *, now: float | None = None) -> RenderableType:
 
 
 def clean(text: str) -> str:
-    """What a terminal might obey is shown as a question mark: names and servers do not get to say
-    it."""
-    return text.translate(_CONTROL)
+    """What a terminal might obey, or cannot show, as a question mark: names and servers do not get
+    to say it."""
+    return text.encode("utf-8", "replace").decode().translate(_CONTROL)
 
 
 def title(status: StatusReport) -> Text:
@@ -168,10 +168,10 @@ def checkpoint_text(status: StatusReport, now: float) -> str:
     if checkpoint.held_files:
         text += f"; {checkpoint.held_files:,} files in it as they were before"
     if checkpoint.awaited_files:
-        named = ", ".join(checkpoint.awaited[:3])
+        named = ", ".join(map(clean, checkpoint.awaited[:3]))
         text += f"; sync waits for {checkpoint.awaited_files:,} files being changed ({named})"
     if checkpoint.fenced:
-        text += f"; FENCED, read-only: {checkpoint.fenced}"
+        text += f"; FENCED, read-only: {clean(checkpoint.fenced)}"
     return text
 
 

@@ -40,6 +40,7 @@ from usenetfs.index.chain import NONE_YET
 from usenetfs.options import DaemonOptions
 from usenetfs.tracker import Kind
 from usenetfs.transfer.tree_articles import find
+from usenetfs.trees.tally import shown
 
 ANSWER_TIMEOUT = 2.0
 """Seconds that the daemon's end waits for the client that asked for it."""
@@ -108,7 +109,7 @@ class Facade:
             pending_changes=publisher.pending(),
             held_files=state.held,
             awaited_files=awaited.files,
-            awaited=tuple(os.fsdecode(path) for path in awaited.paths),
+            awaited=tuple(shown(path) for path in awaited.paths),
             fenced=state.fenced or None,
         )
 
