@@ -186,6 +186,16 @@ async def test_a_bug_in_the_daemon_tells_nothing(
         assert "secret" not in str(caught.value)
 
 
+async def test_names_that_are_no_text_cross_in_both_directions(tmp_path: Path) -> None:
+    async with served(tmp_path / "s") as (daemon, client):
+        await call(lambda: client.drop_cache("/\udcff"))
+        assert daemon.calls == ["drop_cache /\udcff"]
+        daemon.error = MountError("/mnt/\udcff is in use", hint="\udcff")
+        with pytest.raises(RemoteError, match="in use") as caught:
+            await call(client.status)
+        assert caught.value.message == "/mnt/\udcff is in use"
+
+
 async def raw(path: Path, request: bytes) -> tuple[int, bytes]:
     """Status and body of the answer to literal octets."""
     async with await trio.open_unix_socket(path) as stream:

@@ -16,7 +16,7 @@ import trio
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from usenetfs.control.endpoints import ENDPOINTS, JSON_TYPE, METRICS_TYPE, PAGE_TYPE
@@ -177,7 +177,7 @@ def _handlers(facade: DaemonFacade) -> dict[str, Handler]:
         from usenetfs.control.openapi import openapi
 
         await trio.lowlevel.checkpoint()
-        return JSONResponse(openapi())
+        return _json(openapi())
 
     return {
         "cache": cache,
@@ -257,7 +257,7 @@ def _guarded(handler: Handler) -> Handler:
         except Exception:
             log.exception("the control API failed at %s", request.url.path)
             report = ErrorReport("internal", "the daemon failed at this; its log says more")
-            return JSONResponse({"error": report.to_json()}, status_code=500)
+            return _json({"error": report.to_json()}, 500)
 
     return run
 
@@ -286,8 +286,12 @@ async def _read(request: Request, kind: type[M]) -> M:
 
 
 def _answer(message: Message) -> Response:
+    return _json(message.to_json())
+
+
+def _json(value: object, status: int = 200) -> Response:
     # In ASCII: names that are no UTF-8 are lone surrogates, which only an escape can carry.
-    return Response(json.dumps(message.to_json()), media_type=JSON_TYPE)
+    return Response(json.dumps(value), status_code=status, media_type=JSON_TYPE)
 
 
 _STATUS: Final[tuple[tuple[type[UsenetfsError], int], ...]] = (
@@ -310,4 +314,4 @@ def _error(error: UsenetfsError) -> Response:
         hint=error.hint,
         recoverable=error.recoverable,
     )
-    return JSONResponse({"error": report.to_json()}, status_code=status)
+    return _json({"error": report.to_json()}, status)
