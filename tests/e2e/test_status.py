@@ -90,7 +90,7 @@ def test_one_upload_is_followed_through_status_log_and_metrics(
     assert done == len(uploads) == metrics["usenet_operations_total", "done", "upload"]
     assert metrics["usenet_operation_duration_seconds_count", "upload"] == done
     assert metrics["usenet_request_duration_seconds_count", "write"] > 0
-    assert status["uploads"]["blocks_uploaded"] == metrics["usenet_blocks_total", "sent"] == 5
+    assert status["uploads"]["blocks_uploaded"] == metrics["usenet_blocks_total", "sent"] >= 5
     assert status["durability"]["seen"]["bytes"] == metrics["usenet_data_bytes", "seen"]
     assert status["process"]["memory_bytes"] > 10_000_000
     assert status["web"] == f"http://127.0.0.1:{port}/"
