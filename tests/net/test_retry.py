@@ -99,6 +99,53 @@ async def test_success_ends_it(autojump_clock: MockClock) -> None:
     assert len(seen) == 2
 
 
+@pytest.mark.parametrize("failures", [0, 1, 3, 5, 6])
+async def test_what_is_run_is_tried_waited_for_and_counted_as_in_a_loop(
+    failures: int, autojump_clock: MockClock
+) -> None:
+    outcomes = []
+    for by_loop in (True, False):
+        manager = RetryManager(RetryPolicy(jitter=0))
+        tries = 0
+
+        async def work() -> int:
+            nonlocal tries
+            tries += 1
+            await trio.sleep(0.5)
+            if tries <= failures:
+                raise NetworkError(f"down {tries}")
+            return tries
+
+        started = trio.current_time()
+        result: int | str = ""
+        try:
+            if by_loop:
+                async for attempt in manager.retrying("fetch"):
+                    with attempt:
+                        result = await work()
+            else:
+                result = await manager.run("fetch", work)
+        except NetworkError as error:
+            result = str(error)
+        took = round(trio.current_time() - started, 3)
+        outcomes.append((result, tries, took, manager.counts(), manager.reasons("fetch")))
+    assert outcomes[0] == outcomes[1]
+
+
+async def test_what_is_run_ends_with_an_error_that_may_not_be_repeated() -> None:
+    manager = RetryManager()
+
+    async def work() -> None:
+        await trio.lowlevel.checkpoint()
+        raise AuthenticationError("no")
+
+    with pytest.raises(AuthenticationError):
+        await manager.run("fetch", work)
+    assert manager.counts()["fetch"].retries == 0
+    with pytest.raises(AuthenticationError):
+        await manager.run("fetch", work, stop=lambda: StopAt(0))
+
+
 async def test_a_deadline_is_never_overslept(autojump_clock: MockClock) -> None:
     manager = RetryManager(RetryPolicy(retries=None, jitter=0))
 

@@ -290,12 +290,14 @@ class PoolState:
         if len(self.connections) >= self.limit:
             return
         dialling = self.dialling()
-        room = self._ceiling() - len(self.connections)
         behind = sum(max(0, len(c.inflight) - 1) for c in self._ready)
         warm = self.settings.warm_connections - len(self._ready)
         wanted = max(len(self.queue) + behind, warm) - dialling
         if self.breaker.state is not BreakerState.CLOSED and not dialling:
             wanted = max(wanted, 1)  # the probe, whoever waits or not
+        if wanted <= 0:
+            return
+        room = self._ceiling() - len(self.connections)
         for _ in range(min(wanted, room)):
             if not self.breaker.may_dial(now, dialling):
                 return

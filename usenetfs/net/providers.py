@@ -225,6 +225,8 @@ class ProviderSet:
                 yield pool
 
     def _in_order(self, pools: Sequence[Pool], *, posting: bool = False) -> list[Pool]:
+        if len(pools) == 1:
+            return list(pools)
         return sorted(
             pools,
             key=lambda pool: (

@@ -370,23 +370,21 @@ class Fetcher:
     ) -> FetchedBody:
         """Fetch; while the network is away, try again until patience or the retries end."""
         patience_ends = trio.current_time() + self._patience
-        async for attempt in self._retries.retrying(
+        return await self._retries.run(
             "fetch",
+            lambda: self._source.fetch(
+                wanted,
+                lane=urgency.lane,
+                exclude=exclude.union(wrong),
+                fresh=fresh,
+                share=fetch.share,
+                urgency=urgency,
+            ),
             may_retry=lambda error: (
                 isinstance(error, NetworkError) and error.recoverable and not wrong
             ),
-            stop=stop_any(self._retries.policy_of("fetch").stop(), StopAt(patience_ends)),
-        ):
-            with attempt:
-                return await self._source.fetch(
-                    wanted,
-                    lane=urgency.lane,
-                    exclude=exclude.union(wrong),
-                    fresh=fresh,
-                    share=fetch.share,
-                    urgency=urgency,
-                )
-        raise AssertionError("retrying ends with a result or an error")
+            stop=lambda: stop_any(self._retries.policy_of("fetch").stop(), StopAt(patience_ends)),
+        )
 
     # --- hedging ---------------------------------------------------------------------------------
 
