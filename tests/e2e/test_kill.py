@@ -8,6 +8,7 @@ empty caches.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import subprocess
 import sysconfig
@@ -58,5 +59,47 @@ def test_nothing_synced_is_lost_when_the_daemon_is_killed(world: World, mount: M
     world.drop_cache()
     mount.start()
     assert broken(mount, promised) == []
+    mount.stop()
+    assert world.run("fsck", mount.name).returncode == 0
+
+
+def _close_files(folder: Path, closed: dict[Path, bytes], moment: threading.Event) -> None:
+    """Make files, rewrite some of them, and note what each held when its close had returned."""
+    rng = random.Random(folder.name)
+    number = 0
+    with contextlib.suppress(OSError):  # the daemon is gone
+        while not moment.is_set():
+            number += 1
+            path = folder / f"file {rng.choice((number, number // 2))}"
+            content = rng.randbytes(rng.choice((0, 1, 4096, 100_000)))
+            before = closed.pop(path, None)
+            path.write_bytes(content)
+            closed[path] = content
+            if before is not None and rng.random() < 0.2:
+                closed.pop(path)
+                path.unlink()
+
+
+def test_nothing_closed_is_lost_when_the_daemon_is_killed(world: World, mount: Mount) -> None:
+    moments = random.Random(7)
+    promised: dict[Path, bytes] = {}
+    for number in range(5):
+        folder = mount.path / f"round {number}"
+        folder.mkdir()
+        closed: dict[Path, bytes] = {}
+        stop = threading.Event()
+        writer = threading.Thread(target=_close_files, args=(folder, closed, stop))
+        writer.start()
+        try:
+            stop.wait(moments.uniform(0.2, 1.2))
+            mount.kill()
+        finally:
+            stop.set()
+            writer.join(timeout=60)
+        assert closed, "the writer never got anywhere"
+        promised |= closed
+        mount.start()
+        for path, content in promised.items():
+            assert path.read_bytes() == content, path
     mount.stop()
     assert world.run("fsck", mount.name).returncode == 0

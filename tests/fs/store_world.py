@@ -15,6 +15,7 @@ from usenetfs.fs.files import Files
 from usenetfs.fs.kernel_cache import KernelCache
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.namespace import Namespace
+from usenetfs.fs.pending import Pending
 from usenetfs.fs.tree_store import TreeStore
 from usenetfs.transfer.stillness import Stillness
 from usenetfs.trees.import_items import ImportOptions, ImportRoot
@@ -84,7 +85,8 @@ async def opened_store(path: Path, servers: FakeServers) -> AsyncIterator[StoreW
     await trio.Path(path).mkdir(exist_ok=True)
     async with opened_world(path, servers) as world:
         inodes = LiveInodes(world.index)
-        namespace = Namespace(world.index, inodes, world.staged)
+        pending = Pending(world.index, inodes, world.staged)
+        namespace = Namespace(world.index, inodes, world.staged, pending)
         stillness = Stillness()
         files = Files(
             world.index,
@@ -94,6 +96,7 @@ async def opened_store(path: Path, servers: FakeServers) -> AsyncIterator[StoreW
             world.freer,
             stillness=stillness,
             staging_limit=LIMIT,
+            pending=pending,
         )
         store = HookedStore(
             world.index,

@@ -18,6 +18,7 @@ from usenetfs.fs import files as files_module
 from usenetfs.fs.durability import NAMES, durability_attribute
 from usenetfs.fs.files import Files
 from usenetfs.fs.live_inodes import LiveInodes
+from usenetfs.fs.pending import Pending
 from usenetfs.transfer.stillness import Stillness
 from usenetfs.types import ROOT_INODE, Durability, InodeId
 
@@ -36,6 +37,7 @@ async def opened_files(
             world.freer,
             stillness=Stillness(),
             staging_limit=limit,
+            pending=Pending(world.index, inodes, world.staged),
         )
         yield world, files, inodes
 

@@ -12,6 +12,7 @@ import pytest
 from usenetfs.errors import PosixError
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.namespace import Namespace, Owner
+from usenetfs.fs.pending import Pending
 from usenetfs.index.index import Index
 from usenetfs.store.staging import Staging
 from usenetfs.transfer.staged import StagedBlocks
@@ -44,7 +45,9 @@ def inodes(index: Index) -> LiveInodes:
 def names(index: Index, inodes: LiveInodes, tmp_path: Path) -> Iterator[Namespace]:
     with Staging(tmp_path / "staging", block_size=8192) as staging:
         staged = StagedBlocks(index, staging, block_size=8192, settle=1.0)
-        yield Namespace(index, inodes, staged)
+        pending = Pending(index, inodes, staged)
+        yield Namespace(index, inodes, staged, pending)
+        pending.commit()
 
 
 def links(inodes: LiveInodes, inode: InodeId) -> int:

@@ -19,6 +19,7 @@ from trio.testing import MockClock
 from tests.transfer.world import BLOCK, FakeServers, World, opened_world, uploading
 from usenetfs.fs.files import Files
 from usenetfs.fs.live_inodes import LiveInodes
+from usenetfs.fs.pending import Pending
 from usenetfs.transfer.stillness import Stillness
 from usenetfs.types import InodeId
 
@@ -87,19 +88,21 @@ def _holes(path: Path, size: int) -> list[tuple[int, int]]:
 
 async def _work(world: World, promised: dict[InodeId, bytes], rng: random.Random) -> None:
     """Write, sync and forget about it, again and again, until the power goes."""
+    inodes = LiveInodes(world.index)
     files = Files(
         world.index,
-        LiveInodes(world.index),
+        inodes,
         world.staged,
         world.content,
         world.freer,
         stillness=Stillness(),
         staging_limit=1 << 30,
+        pending=Pending(world.index, inodes, world.staged),
     )
-    inodes = [world.new_file() for _ in range(6)]
-    contents = {inode: bytearray() for inode in inodes}
+    numbers = [world.new_file() for _ in range(6)]
+    contents = {inode: bytearray() for inode in numbers}
     while True:
-        inode = rng.choice(inodes)
+        inode = rng.choice(numbers)
         content = contents[inode]
         promised.pop(inode, None)  # either content would be right until it is synced
         if rng.random() < 0.3 and content:

@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -35,7 +36,13 @@ from usenetfs.daemon.reporter import Reporter, durability_report, pending_bytes
 from usenetfs.daemon.runtime_settings import RuntimeSettings
 from usenetfs.daemon.tree_changes import move, remove
 from usenetfs.daemon.uploads import prepare_upload
-from usenetfs.errors import FencedError, FilesystemBusyError, PathNotFoundError, PosixError
+from usenetfs.errors import (
+    FencedError,
+    FilesystemBusyError,
+    PathNotFoundError,
+    PosixError,
+    UsenetfsError,
+)
 from usenetfs.index.chain import NONE_YET
 from usenetfs.options import DaemonOptions
 from usenetfs.tracker import Kind
@@ -69,6 +76,8 @@ class Facade:
     async def status(self) -> StatusReport:
         """Where everything stands. From counters: nothing is waited for."""
         await trio.lowlevel.checkpoint()
+        with suppress(UsenetfsError):  # it is tried again, and logged, where it is done regularly
+            self._parts.files.save()  # so that the counters know of the last half second
         return self._reporter.status(self._state)
 
     async def history(self) -> HistoryReport:

@@ -31,6 +31,7 @@ from usenetfs.fs.kernel_cache import KernelCache
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.namespace import Namespace
 from usenetfs.fs.operations import Operations
+from usenetfs.fs.pending import Pending
 from usenetfs.fs.tree_store import TreeStore
 from usenetfs.index.index import Index
 from usenetfs.net.providers import ProviderSet
@@ -161,7 +162,8 @@ def _wire(
         options, keys, index, staged, content, freer, providers, retries, errors, tracker
     )
     inodes = LiveInodes(index, read_only=options.read_only)
-    namespace = Namespace(index, inodes, staged)
+    pending = Pending(index, inodes, staged)
+    namespace = Namespace(index, inodes, staged, pending)
     stillness = Stillness()
     files = Files(
         index,
@@ -171,6 +173,7 @@ def _wire(
         freer,
         stillness=stillness,
         staging_limit=settings.staging.max_size,
+        pending=pending,
         reach=_fsync_target(options.fsync or settings.staging.fsync, uploader),
     )
     uploader.save = files.save

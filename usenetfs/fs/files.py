@@ -5,8 +5,8 @@ write touches the staging files and memory, nothing else; :meth:`Files.save` wri
 attributes of what changed to the index in **one** transaction, so that no crash separates a size
 from its bytes.
 
-When saving happens: at close, at fsync, before a rename, every :data:`SAVE_INTERVAL`, and when much
-has gathered.
+When saving happens: at fsync, before a rename, every :data:`SAVE_INTERVAL`, and when much has
+gathered. At close a record in the journal does (``pending.py``).
 
 Back-pressure: while staging is over its limit, a write waits until uploads have freed space; in a
 stillness (``transfer/stillness.py``) writes into some files wait until it ends. Reads never wait
@@ -26,6 +26,7 @@ import trio
 
 from usenetfs.errors import PosixError, UsenetfsError
 from usenetfs.fs.live_inodes import LiveInodes
+from usenetfs.fs.pending import Pending
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
 from usenetfs.transfer.content import BlockContent
@@ -39,6 +40,9 @@ log = logging.getLogger("usenetfs.fs")
 
 SAVE_INTERVAL = 0.5
 """Seconds after which a change is in the index at the latest (not yet synced to the disk)."""
+
+DELETED_TOGETHER = 64
+"""Inodes deleted in one transaction: some milliseconds."""
 
 MAX_UNSAVED = 2048
 """Unsaved blocks and inodes that a write saves at once instead of waiting for the interval."""
@@ -66,9 +70,11 @@ class Files:
         *,
         stillness: Stillness,
         staging_limit: int,
+        pending: Pending,
         reach: Callable[[InodeId], Awaitable[None]] | None = None,
     ) -> None:
         self._index = index
+        self._pending = pending
         self._inodes = inodes
         self._staged = staged
         self._content = content
@@ -76,6 +82,8 @@ class Files:
         self._stillness = stillness
         self._staging_limit = staging_limit
         self._reach = reach
+        self._doomed: dict[InodeId, None] = {}
+        """Inodes to be deleted together."""
         self.max_size = MAX_BLOCKS * staged.block_size
         self._unmeasured = 0
         """Bytes that may be written before staging is measured again."""
@@ -106,7 +114,8 @@ class Files:
             raise PosixError(errno.EFBIG)
         self._unmeasured -= len(data)
         if self._unmeasured < 0:
-            await self.wait_for_room(self._staging_limit)
+            if self._staged.usage() > self._staging_limit:
+                await self.wait_for_room(self._staging_limit)
             self._unmeasured = MEASURED_EVERY
         if self._staged.steady.holds(inode, offset, end):
             await self._staged.steady.wait(inode, offset, end)
@@ -189,16 +198,20 @@ class Files:
 
     def save(self, inode: InodeId | None = None) -> None:
         """Commit unsaved rows and attributes of one file, or of all."""
-        if inode is None:
-            if not self._staged.unsaved and not self._inodes.unsaved:
-                return
-        elif not self._inodes.is_unsaved(inode):
+        if inode is None or self._pending:
+            self._pending.commit()
+            return
+        if not self._inodes.is_unsaved(inode):
             return
         with self._index.transaction():
             blocks = self._staged.save(inode)
             rows = self._inodes.save(inode)
         self._staged.saved(blocks)
         self._inodes.written(*rows)
+
+    def closed(self, inode: InodeId) -> None:
+        """The file as it is now survives the death of the daemon."""
+        self._pending.closed(inode)
 
     def save_if_many(self) -> None:
         """Save everything, if much has gathered."""
@@ -211,6 +224,7 @@ class Files:
             await trio.sleep(SAVE_INTERVAL)
             try:
                 self.save()
+                await self._delete_doomed()
             except UsenetfsError as error:
                 log.warning("changes could not be saved: %s; it is tried again", error)
 
@@ -235,20 +249,49 @@ class Files:
         if row.nlink == 0 and not self._inodes.needed(row.id):
             await self.delete(row.id)
 
+    async def delete_soon(self, row: Inode) -> None:
+        """:meth:`delete_if_unneeded`, within :data:`SAVE_INTERVAL` and together with others: what a
+        transaction costs is paid once for many. Until then it is an unlinked inode like any other.
+        """
+        if row.nlink == 0 and not self._inodes.needed(row.id):
+            self._doomed[row.id] = None
+            if len(self._doomed) >= DELETED_TOGETHER:
+                await self._delete_doomed()
+
+    async def _delete_doomed(self) -> None:
+        doomed = [inode for inode in self._doomed if not self._inodes.needed(inode)]
+        await self._delete(doomed)
+        for inode in doomed:
+            self._doomed.pop(inode, None)
+
     async def delete(self, inode: InodeId) -> None:
         """Drop everything of an inode without names, in batches that let others work."""
+        await self._delete([inode])
+
+    async def _delete(self, inodes: list[InodeId]) -> None:
+        while inodes:
+            inodes = self._delete_some(inodes)
+            if inodes:
+                await trio.lowlevel.checkpoint()
+
+    def _delete_some(self, inodes: list[InodeId]) -> list[InodeId]:
+        """One transaction's worth of blocks and rows; returns those inodes that are left."""
+        room = batch = self._index.batch
+        gone: list[InodeId] = []
         with self._index.transaction():
-            self._staged.forget_inode(inode)
-        while True:
-            with self._index.transaction():
-                deleted = self._index.blocks.delete_from(inode, BlockNumber(0), self._index.batch)
-                if deleted < self._index.batch:
+            for inode in inodes:
+                self._staged.forget_inode(inode)
+                deleted = self._index.blocks.delete_from(inode, BlockNumber(0), batch)
+                room -= deleted
+                if deleted < batch:
                     self._index.inodes.delete(inode)
-            if deleted < self._index.batch:
-                break
-            await trio.lowlevel.checkpoint()
-        self._inodes.gone(inode)
-        self._staged.remove_files(inode)
+                    gone.append(inode)
+                if room <= 0:
+                    break
+        for inode in gone:
+            self._inodes.gone(inode)
+            self._staged.remove_files(inode)
+        return inodes[len(gone) :]
 
     async def delete_leftovers(self) -> None:
         """Delete what was unlinked and still open when the filesystem was last used."""

@@ -98,7 +98,7 @@ class GrowingFile:
     def write(self, offset: int, data: Buffer) -> None:
         view = data if isinstance(data, bytes | memoryview) else memoryview(data)
         self._staged.write(self.inode, offset, view)
-        self._inodes.change(self._inodes.get(self.inode))  # to be saved with its blocks
+        self._inodes.change(replace(self._inodes.get(self.inode)))  # to be saved with its blocks
 
     def save(self) -> None:
         self._files.save(self.inode)

@@ -17,6 +17,8 @@ class OpenFile:
 
     inode: InodeId
     writable: bool
+    made: bool
+    """The file was made by opening it."""
     reader: Reader
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import replace
 
 from cachetools import LRUCache
@@ -103,13 +103,16 @@ class LiveInodes:
     def unsaved(self) -> int:
         return len(self._unsaved)
 
-    def save(self, inode: InodeId | None = None) -> list[Inode]:
-        """Write unsaved attributes (of one inode, or all) inside the caller's transaction.
+    def save(
+        self, inode: InodeId | None = None, *, besides: Container[InodeId] = ()
+    ) -> list[Inode]:
+        """Write unsaved attributes (of one inode, or all but ``besides``) inside the caller's
+        transaction.
 
         Returns the rows, for :meth:`written` once it is committed.
         """
         if inode is None:
-            rows = list(self._unsaved.values())
+            rows = [row for row in self._unsaved.values() if row.id not in besides]
         else:
             row = self._unsaved.get(inode)
             rows = [] if row is None else [row]

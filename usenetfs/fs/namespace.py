@@ -1,6 +1,7 @@
 """Names: what the calls that make, move and remove directory entries mean.
 
-Each method is one transaction of the index and then the news to :class:`LiveInodes`; none awaits.
+Each method is one transaction of the index and then the news to :class:`LiveInodes`; none awaits. A
+new regular file is none: it is :class:`Pending` until the next one.
 So no other call ever sees half of one, and neither does a crash. What POSIX asks and the kernel
 does not do itself is done here: link counts, times, set-group-id directories, the rules of rename.
 Permissions are the kernel's (``default_permissions``).
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from usenetfs.errors import PosixError
 from usenetfs.fs.live_inodes import LiveInodes
+from usenetfs.fs.pending import Pending
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
 from usenetfs.transfer.hot_blocks import HotBlock
@@ -39,10 +41,13 @@ class Owner:
 class Namespace:
     """See the module."""
 
-    def __init__(self, index: Index, inodes: LiveInodes, staged: StagedBlocks) -> None:
+    def __init__(
+        self, index: Index, inodes: LiveInodes, staged: StagedBlocks, pending: Pending
+    ) -> None:
         self._index = index
         self._inodes = inodes
         self._staged = staged
+        self._pending = pending
         self._saving: list[HotBlock] = []
 
     # --- looking ---------------------------------------------------------------------------------
@@ -55,7 +60,7 @@ class Namespace:
         if name == b"..":
             parents = self._index.dirents.parents_of(parent)
             return self._inodes.get(parents[0][0] if parents else parent)
-        inode = self._index.dirents.lookup(parent, name)
+        inode = self._pending.find(parent, name) or self._index.dirents.lookup(parent, name)
         return None if inode is None else self._inodes.get(inode)
 
     def _entry(self, parent: InodeId, name: bytes) -> Inode:
@@ -66,6 +71,7 @@ class Namespace:
 
     def list(self, directory: InodeId, after: int, limit: int) -> list[tuple[int, bytes, Inode]]:
         """Up to ``limit`` entries with a cookie above ``after``: (cookie, name, inode)."""
+        self._settle()
         entries = self._index.dirents.list(directory, after, limit)
         current = []
         for cookie, name, row in entries:
@@ -79,7 +85,25 @@ class Namespace:
         self, parent: InodeId, name: bytes, mode: int, owner: Owner, *, rdev: int = 0
     ) -> Inode:
         """A new file, special file or directory (by ``mode``)."""
+        if stat.S_ISREG(mode):
+            return self._make_file(parent, name, mode, owner)
         return self._make(parent, name, mode, owner, rdev=rdev, target=None)
+
+    def _make_file(self, parent: InodeId, name: bytes, mode: int, owner: Owner) -> Inode:
+        """In memory alone: it is written with what comes next, at its close at the latest."""
+        directory = self.directory(parent)
+        self._check_free(parent, name)
+        gid = directory.gid if directory.mode & stat.S_ISGID else owner.gid
+        now = time.time_ns()
+        row = Inode(self._index.inodes.reserve(), mode, owner.uid, gid, 1, 0, 0, now, now, now)
+        self._pending.add(parent, name, row)
+        self._inodes.change(touched(directory, now))
+        return row
+
+    def _settle(self) -> None:
+        """The tables are about to be asked: they have everything that was told."""
+        if self._pending:
+            self._pending.commit()
 
     def symlink(self, parent: InodeId, name: bytes, target: bytes, owner: Owner) -> Inode:
         mode = stat.S_IFLNK | 0o777
@@ -163,6 +187,7 @@ class Namespace:
         row = self._entry(parent, name)
         if not stat.S_ISDIR(row.mode):
             raise PosixError(errno.ENOTDIR)
+        self._settle()
         if not self._index.dirents.is_empty(row.id):
             raise PosixError(errno.ENOTEMPTY)
         now = time.time_ns()
@@ -186,6 +211,7 @@ class Namespace:
         replace_existing: bool = True,
     ) -> Inode | None:
         """Move a name; returns what it replaced, with its new link count."""
+        self._settle()
         self.directory(new_parent)
         moved = self._entry(old_parent, old_name)
         target = self.lookup(new_parent, new_name)
@@ -289,7 +315,11 @@ class Namespace:
 
     def _check_free(self, parent: InodeId, name: bytes) -> None:
         _check_name(name)
-        if name in (b".", b"..") or self._index.dirents.lookup(parent, name) is not None:
+        if (
+            name in (b".", b"..")
+            or self._pending.find(parent, name) is not None
+            or self._index.dirents.lookup(parent, name) is not None
+        ):
             raise PosixError(errno.EEXIST)
 
 

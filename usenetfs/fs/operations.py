@@ -119,7 +119,7 @@ class Operations(pyfuse3.Operations):
             self._inodes.forgotten(InodeId(inode), count)
             if not self._inodes.needed(InodeId(inode)) and not self._read_only:
                 row = self._inodes.get(InodeId(inode))
-                await self._files.delete_if_unneeded(row)
+                await self._files.delete_soon(row)
 
     @guarded
     async def mknod(
@@ -160,11 +160,11 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        await self._files.delete_if_unneeded(self._namespace.unlink(InodeId(parent_inode), name))
+        await self._files.delete_soon(self._namespace.unlink(InodeId(parent_inode), name))
 
     @guarded
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        await self._files.delete_if_unneeded(self._namespace.rmdir(InodeId(parent_inode), name))
+        await self._files.delete_soon(self._namespace.rmdir(InodeId(parent_inode), name))
 
     @guarded
     async def rename(
@@ -191,7 +191,7 @@ class Operations(pyfuse3.Operations):
             replace_existing=not flags,
         )
         if replaced is not None:
-            await self._files.delete_if_unneeded(replaced)
+            await self._files.delete_soon(replaced)
 
     @guarded
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
@@ -322,7 +322,7 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         mode = stat.S_IFREG | stat.S_IMODE(_masked(mode, ctx))
         row = self._namespace.make(InodeId(parent_inode), name, mode, _owner(ctx))
-        opened = self._open(row.id, flags)
+        opened = self._open(row.id, flags, made=True)
         return opened, self._entry(row)
 
     @guarded
@@ -334,12 +334,13 @@ class Operations(pyfuse3.Operations):
             await self._files.resize_in_steps(InodeId(inode), 0)
         return self._open(InodeId(inode), flags)
 
-    def _open(self, inode: InodeId, flags: int) -> pyfuse3.FileInfo:
+    def _open(self, inode: InodeId, flags: int, *, made: bool = False) -> pyfuse3.FileInfo:
         writable = bool(flags & WRITE_FLAGS)
         self._inodes.opened(inode)
         if writable:
             self._staged.opened(inode)
-        handle = self._handles.add(OpenFile(inode, writable, self._prefetcher.new_reader(inode)))
+        reader = self._prefetcher.new_reader(inode)
+        handle = self._handles.add(OpenFile(inode, writable, made, reader))
         return pyfuse3.FileInfo(fh=handle, keep_cache=True)
 
     @guarded
@@ -366,8 +367,8 @@ class Operations(pyfuse3.Operations):
     @guarded
     async def flush(self, fh: int) -> None:
         opened = self._handles.file(fh)
-        if opened.writable:
-            self._files.save(opened.inode)
+        if opened.writable or opened.made:
+            self._files.closed(opened.inode)
 
     @guarded
     async def fsync(self, fh: int, datasync: bool) -> None:
@@ -380,10 +381,10 @@ class Operations(pyfuse3.Operations):
         if isinstance(opened, OpenFile):
             self._prefetcher.stop(opened.reader)
             if opened.writable:
-                self._files.save(opened.inode)
+                self._files.closed(opened.inode)
                 self._staged.closed(opened.inode)
         if not self._inodes.needed(opened.inode) and not self._read_only:
-            await self._files.delete_if_unneeded(self._inodes.get(opened.inode))
+            await self._files.delete_soon(self._inodes.get(opened.inode))
 
     # --- directories -----------------------------------------------------------------------------
 
@@ -419,7 +420,7 @@ class Operations(pyfuse3.Operations):
         opened = self._handles.remove(fh)
         self._inodes.closed(opened.inode)
         if not self._inodes.needed(opened.inode) and not self._read_only:
-            await self._files.delete_if_unneeded(self._inodes.get(opened.inode))
+            await self._files.delete_soon(self._inodes.get(opened.inode))
 
     @guarded
     async def fsyncdir(self, fh: int, datasync: bool) -> None:

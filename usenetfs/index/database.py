@@ -92,6 +92,8 @@ class Database:
         self.path = path
         self._cache = cache
         self.read_only = read_only
+        self.before_begin: Callable[[], None] | None = None
+        """Runs before each transaction; may make one of its own."""
         self.before_commit: Callable[[], None] | None = None
         """Runs inside each transaction, just before its COMMIT. May write."""
         self.after_rollback: Callable[[], None] | None = None
@@ -255,6 +257,8 @@ class Database:
             raise DatabaseError("a transaction is open already: they do not nest")
         if self.read_only:
             raise DatabaseError(f"{self.path} is open read-only")
+        if self.before_begin is not None:
+            self.before_begin()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
         except apsw.Error as error:

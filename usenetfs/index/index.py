@@ -29,6 +29,7 @@ from usenetfs.index.bulk import BATCH, BulkLoader
 from usenetfs.index.chain import ChainTable
 from usenetfs.index.changelog import Changelog
 from usenetfs.index.check import Checker, Finding
+from usenetfs.index.closed_files import ClosedFiles
 from usenetfs.index.cut import Cut
 from usenetfs.index.database import (
     CACHE,
@@ -95,6 +96,7 @@ class Index(Transitions):
         self.blocks = BlockTable(database, self.segments, self.staging)
         self.changelog = Changelog(database)
         self.chain = ChainTable(database)
+        self.closed = ClosedFiles(database, self.inodes, self.dirents, self.staging)
         super().__init__(database, self.articles, self.segments)
         self._commit_hook: Callable[[], None] | None = None
         database.before_commit = self._before_commit
@@ -177,7 +179,8 @@ class Index(Transitions):
         cache: int = CACHE,
     ) -> Index:
         """Open an index; what an unclean stop left in the WAL is taken in, and a file of an earlier
-        version is brought to this one's (migrate.py).
+        version is brought to this one's (migrate.py), and so are closed files that were not in the
+        tables yet (journal.py).
 
         Raises :class:`SchemaVersionError` for another version's, :class:`FilesystemBusyError` if
         another process has it open for writing, :class:`DatabaseError` for anything else: not
@@ -195,13 +198,17 @@ class Index(Transitions):
         try:
             migrate(database)
             identity = _identify(database, directory_key)
-            return cls(database, identity, directory_key=directory_key, batch=batch)
+            index = cls(database, identity, directory_key=directory_key, batch=batch)
+            if not read_only:
+                index.closed.carry_out()
+            return index
         except BaseException:
             database.close()
             raise
 
     def close(self) -> None:
         """Close the database; an open transaction is rolled back. May be called twice."""
+        self.closed.close()
         self.changelog.close()
         self._database.optimize()
         self._database.close()

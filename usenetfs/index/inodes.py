@@ -86,6 +86,37 @@ class InodeTable:
             self._count(mode, size, 1)
         return inode
 
+    def reserve(self) -> InodeId:
+        """The next number, for a row that :meth:`insert_rows` will write."""
+        number = InodeId(self._next)
+        self._next += 1
+        return number
+
+    def insert_rows(self, rows: Sequence[Inode]) -> None:
+        """Insert whole rows, under numbers that were reserved. Inside a transaction."""
+        self._database.write_many(
+            f"INSERT INTO inodes ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    row.id,
+                    row.mode,
+                    row.uid,
+                    row.gid,
+                    row.nlink,
+                    row.size,
+                    row.rdev,
+                    row.atime_ns,
+                    row.mtime_ns,
+                    row.ctime_ns,
+                )
+                for row in rows
+            ),
+        )
+        for row in rows:
+            self._next = max(self._next, row.id + 1)
+            if row.nlink > 0:
+                self._count(row.mode, row.size, 1)
+
     def insert_many(
         self, rows: Sequence[tuple[int, int, int, int, int, int, Times]]
     ) -> list[InodeId]:

@@ -181,6 +181,7 @@ CREATE TABLE message_ids (
 
 # local_meta: next_article: the first article number of this epoch that was never recorded
 #             reserved_articles: numbers below it may have been used, recorded or not
+#             closed_files: the number of the last record of the journal that is in the tables
 _LOCAL_META = """
 CREATE TABLE local_meta (
     key   TEXT NOT NULL PRIMARY KEY,

@@ -273,13 +273,15 @@ class GroupFiles:
         """
         path = self.path(key)
         try:
-            descriptor, created = open_existing(path), False
+            # Most files that are written to and not open are new.
+            descriptor = create_new(path) if create else None
+            created = descriptor is not None
             while descriptor is None:
-                if not create:
-                    return False
-                descriptor, created = create_new(path), True
+                descriptor, created = open_existing(path), False
                 if descriptor is None:
-                    descriptor, created = open_existing(path), False
+                    if not create:
+                        return False
+                    descriptor, created = create_new(path), True
         except OSError as error:
             raise storage_error(error, "open", path) from error
         if created:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from usenetfs.store.extents import Extents
@@ -61,3 +62,42 @@ class Claim:
     def staged_end(self) -> int:
         """Where the last staged byte of the block ends."""
         return self.extents[-1][1] if self.extents else 0
+
+
+class HotTable:
+    """Blocks by their key, and those of one file without looking at all."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[Key, HotBlock] = {}
+        self._numbers: dict[InodeId, set[BlockNumber]] = {}
+        self.get = self._blocks.get
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def __iter__(self) -> Iterator[HotBlock]:
+        return iter(self._blocks.values())
+
+    def put(self, hot: HotBlock) -> None:
+        """Keep it, in place of any that has its key."""
+        self._blocks[hot.inode, hot.number] = hot
+        numbers = self._numbers.get(hot.inode)
+        if numbers is None:
+            self._numbers[hot.inode] = {hot.number}
+        else:
+            numbers.add(hot.number)
+
+    def drop(self, key: Key) -> None:
+        """Forget it, if it is there."""
+        if self._blocks.pop(key, None) is None:
+            return
+        inode, number = key
+        numbers = self._numbers[inode]
+        numbers.discard(number)
+        if not numbers:
+            del self._numbers[inode]
+
+    def of_inode(self, inode: InodeId) -> list[HotBlock]:
+        """The blocks of one file, in no order."""
+        numbers = self._numbers.get(inode)
+        return [self._blocks[inode, number] for number in numbers] if numbers else []

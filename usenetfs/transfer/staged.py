@@ -35,7 +35,7 @@ from usenetfs.index.index import Index
 from usenetfs.index.staging import StagedBlock, StagingState
 from usenetfs.store.extents import Extents
 from usenetfs.store.staging import Staging
-from usenetfs.transfer.hot_blocks import Claim, HotBlock, Key
+from usenetfs.transfer.hot_blocks import Claim, HotBlock, HotTable, Key
 from usenetfs.transfer.steady import SteadyBlocks
 from usenetfs.types import BlockNumber, InodeId
 
@@ -68,8 +68,8 @@ class StagedBlocks:
         self._index = index
         self._staging = staging
         self._clock = clock
-        self._hot: dict[Key, HotBlock] = {}
-        self._unsaved: dict[Key, HotBlock] = {}
+        self._hot = HotTable()
+        self._unsaved = HotTable()
         self._claims: dict[Key, Claim] = {}
         self._writers: dict[InodeId, int] = {}
         self._forced = 0
@@ -119,14 +119,14 @@ class StagedBlocks:
         )
         if len(self._hot) >= MAX_HOT:
             self._cool()
-        self._hot[hot.key] = hot
+        self._hot.put(hot)
         return hot
 
     def _cool(self) -> None:
         """Drop the older half of what is saved."""
-        saved = [key for key, hot in self._hot.items() if hot.saved and key not in self._claims]
+        saved = [hot.key for hot in self._hot if hot.saved and hot.key not in self._claims]
         for key in saved[: max(1, len(saved) // 2)]:
-            del self._hot[key]
+            self._hot.drop(key)
 
     def read(self, hot: HotBlock | Claim, start: int, length: int) -> bytes:
         """``length`` staged bytes from ``start`` of a block; safe from any thread.
@@ -180,7 +180,7 @@ class StagedBlocks:
         """A write failed half way: a block that it would have begun is not there."""
         for hot, _start, _end in touched:
             if not hot.generation:
-                del self._hot[hot.key]
+                self._hot.drop(hot.key)
 
     def _changed(self, hot: HotBlock) -> None:
         hot.generation = self._index.staging.next_generation()
@@ -189,7 +189,7 @@ class StagedBlocks:
             hot.dirtied_ns = time.time_ns()
         hot.changed_at = self._clock()
         hot.saved = False
-        self._unsaved[hot.key] = hot
+        self._unsaved.put(hot)
 
     def _new(self, inode: InodeId, number: BlockNumber, start: int, end: int) -> HotBlock:
         base = self._index.blocks.get(inode, number)
@@ -205,7 +205,7 @@ class StagedBlocks:
             changed_at=0.0,
             saved=False,
         )
-        self._hot[hot.key] = hot
+        self._hot.put(hot)
         return hot
 
     def _note_range(self, hot: HotBlock, start: int, end: int) -> None:
@@ -231,7 +231,7 @@ class StagedBlocks:
         if edge is not None:
             self._index.staging.put(self._row(edge))
         self._index.staging.truncate(inode, size)
-        kept = [hot for hot in self._unsaved.values() if hot.inode == inode and hot.number < number]
+        kept = [hot for hot in self._unsaved.of_inode(inode) if hot.number < number]
         self._index.staging.put_many([self._row(hot) for hot in kept])
         return kept
 
@@ -239,25 +239,27 @@ class StagedBlocks:
         """The transaction of :meth:`cut` is committed; nothing was awaited since. Frees the local
         disk beyond ``size``."""
         number = size // self.block_size
-        self._drop(lambda key: key[0] == inode and key[1] >= number)
+        self._drop(inode, number)
         self.saved(kept)
         self._staging.truncate(inode, size)
 
     def forget_inode(self, inode: InodeId) -> None:
         """The file is deleted. Call inside a transaction."""
         self.on_change(inode)
-        self._drop(lambda key: key[0] == inode)
+        self._drop(inode, 0)
         self._index.staging.delete_inode(inode)
 
     def remove_files(self, inode: InodeId) -> None:
         """Free the local disk of a deleted file, after its rows are gone."""
         self._staging.discard_inode(inode)
 
-    def _drop(self, gone: Callable[[Key], bool]) -> None:
-        for key in [key for key in self._hot if gone(key)]:
-            del self._hot[key]
-            self._unsaved.pop(key, None)
-        for key in [key for key in self._claims if gone(key)]:
+    def _drop(self, inode: InodeId, first: int) -> None:
+        """Forget the blocks of a file from ``first`` on."""
+        for hot in self._hot.of_inode(inode):
+            if hot.number >= first:
+                self._hot.drop(hot.key)
+                self._unsaved.drop(hot.key)
+        for key in [key for key in self._claims if key[0] == inode and key[1] >= first]:
             self._claims.pop(key).cancelled = True
 
     # --- saving ----------------------------------------------------------------------------------
@@ -268,17 +270,18 @@ class StagedBlocks:
 
     def is_unsaved(self, inode: InodeId) -> bool:
         """Whether blocks of the file wait to be saved."""
-        return any(key[0] == inode for key in self._unsaved)
+        return bool(self._unsaved.of_inode(inode))
+
+    def unsaved_rows(self, inode: InodeId) -> tuple[StagedBlock, ...]:
+        """The rows of a file that :meth:`save` would write."""
+        return tuple(self._row(hot) for hot in self._unsaved.of_inode(inode))
 
     def save(self, inode: InodeId | None = None) -> list[HotBlock]:
         """Write unsaved rows (of one inode, or all) to the index, inside a transaction.
 
         Returns them for :meth:`saved`, once it is committed.
         """
-        if inode is None:
-            blocks = list(self._unsaved.values())
-        else:
-            blocks = [hot for hot in self._unsaved.values() if hot.inode == inode]
+        blocks = list(self._unsaved) if inode is None else self._unsaved.of_inode(inode)
         if blocks:
             self._index.staging.put_many([self._row(hot) for hot in blocks])
         return blocks
@@ -287,7 +290,7 @@ class StagedBlocks:
         """The transaction of :meth:`save` is committed; nothing was awaited since."""
         for hot in blocks:
             hot.saved = True
-            self._unsaved.pop(hot.key, None)
+            self._unsaved.drop(hot.key)
             if self._cursor is not None and hot.dirtied_ns <= self._cursor.dirtied_ns:
                 self._passed_over = True  # saved later than what came after it
         if len(self._hot) > MAX_HOT:
@@ -451,7 +454,7 @@ class StagedBlocks:
         for key in keys:
             hot = self._hot.get(key)
             if hot is not None and hot.saved:
-                del self._hot[key]
+                self._hot.drop(key)
 
     def dirty_again(self, keys: Iterable[Key]) -> None:
         """The index made these rows DIRTY (rewritten since, or their article was given up)."""
