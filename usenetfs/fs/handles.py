@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyfuse3
 
+from usenetfs.fs.listing import Listing
 from usenetfs.transfer.prefetch import Reader
 from usenetfs.types import InodeId
 
@@ -27,6 +28,7 @@ class OpenDirectory:
     """One open directory."""
 
     inode: InodeId
+    listing: Listing
 
 
 class Handles:

@@ -44,6 +44,8 @@ class LiveInodes:
         self.on_last_close: Callable[[InodeId], None] = _nothing
         self._rows: LRUCache[InodeId, Inode] = LRUCache(capacity)
         self._unsaved: dict[InodeId, Inode] = {}
+        self.changes = 0
+        """Grows with everything that changes here or in the index."""
         self._lookups: Counter[InodeId] = Counter()
         self._open: Counter[InodeId] = Counter()
 
@@ -67,6 +69,7 @@ class LiveInodes:
 
     def change(self, row: Inode) -> None:
         """These are the inode's attributes from now on; saved later."""
+        self.changes += 1
         self._unsaved[row.id] = row
 
     def wrote(self, inode: InodeId, end: int) -> None:
@@ -75,6 +78,7 @@ class LiveInodes:
         Once a request of the kernel, so without ``replace``, which takes ten times as long."""
         old = self._unsaved.get(inode) or self.get(inode)
         now = time.time_ns()
+        self.changes += 1
         self._unsaved[inode] = Inode(
             inode,
             old.mode,
@@ -90,14 +94,14 @@ class LiveInodes:
 
     def written(self, *rows: Inode) -> None:
         """These rows are committed: they are what the index says."""
+        self.changes += 1
         for row in rows:
             self._unsaved.pop(row.id, None)
             self._rows[row.id] = row
 
-    def know(self, row: Inode) -> None:
-        """Remember a row just read from the index, unless a newer one is here."""
-        if row.id not in self._unsaved and row.id not in self._rows:
-            self._rows[row.id] = row
+    def current(self, row: Inode) -> Inode:
+        """The inode of a row just read from the index, as it is now."""
+        return self._unsaved.get(row.id) or self._held.get(row.id) or row
 
     @property
     def unsaved(self) -> int:
@@ -125,6 +129,7 @@ class LiveInodes:
 
     def gone(self, inode: InodeId) -> None:
         """The inode is deleted."""
+        self.changes += 1
         self._unsaved.pop(inode, None)
         self._rows.pop(inode, None)
 
@@ -145,15 +150,18 @@ class LiveInodes:
 
     def hold(self, row: Inode) -> None:
         """The inode stays like this whatever the index says, until :meth:`let_go`."""
+        self.changes += 1
         self._held[row.id] = row
 
     def let_go(self, inode: InodeId) -> None:
         """The inode is again what the index says."""
+        self.changes += 1
         self._held.pop(inode, None)
         self._rows.pop(inode, None)
 
     def reread(self, inodes: Iterable[InodeId] | None) -> None:
         """Forget what is remembered of ``inodes`` (None: of all), but for those held."""
+        self.changes += 1
         if inodes is None:
             self._rows.clear()
             return

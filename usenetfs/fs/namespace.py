@@ -73,11 +73,8 @@ class Namespace:
         """Up to ``limit`` entries with a cookie above ``after``: (cookie, name, inode)."""
         self._settle()
         entries = self._index.dirents.list(directory, after, limit)
-        current = []
-        for cookie, name, row in entries:
-            self._inodes.know(row)
-            current.append((cookie, name, self._inodes.get(row.id)))
-        return current
+        current = self._inodes.current
+        return [(cookie, name, current(row)) for cookie, name, row in entries]
 
     # --- making ----------------------------------------------------------------------------------
 

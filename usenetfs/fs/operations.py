@@ -25,6 +25,7 @@ from usenetfs.fs import durability
 from usenetfs.fs.files import Files
 from usenetfs.fs.guard import guarded
 from usenetfs.fs.handles import Handles, OpenDirectory, OpenFile
+from usenetfs.fs.listing import Listing
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.namespace import NAME_MAX, Namespace, Owner
 from usenetfs.index.index import Index
@@ -38,7 +39,6 @@ TIMEOUT = 3600.0
 """Seconds that the kernel may keep attributes and names without asking."""
 
 PAGE = 4096
-READDIR_BATCH = 256
 XATTR_NAME_MAX = 255
 XATTR_SIZE_MAX = 65_536
 
@@ -392,11 +392,13 @@ class Operations(pyfuse3.Operations):
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:
         self._inodes.get(InodeId(inode))
         self._inodes.opened(InodeId(inode))
-        return self._handles.add(OpenDirectory(InodeId(inode)))
+        listing = Listing(self._namespace, self._inodes, InodeId(inode))
+        return self._handles.add(OpenDirectory(InodeId(inode), listing))
 
     @guarded
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        directory = self._handles.directory(fh).inode
+        opened = self._handles.directory(fh)
+        directory = opened.inode
         if not self._read_only:
             self._inodes.accessed(directory)
         for cookie, name in ((1, b"."), (2, b"..")):
@@ -405,15 +407,12 @@ class Operations(pyfuse3.Operations):
                 token, pyfuse3.FileNameT(name), self._attributes(row), cookie
             ):
                 return
-        after = max(start_id, 2)
-        while entries := self._namespace.list(directory, after, READDIR_BATCH):
-            for cookie, name, row in entries:
-                if not pyfuse3.readdir_reply(
-                    token, pyfuse3.FileNameT(name), self._attributes(row), cookie
-                ):
-                    return
-                self._inodes.looked_up(row.id)
-                after = cookie
+        for cookie, name, row in opened.listing.behind(max(start_id, 2)):
+            if not pyfuse3.readdir_reply(
+                token, pyfuse3.FileNameT(name), self._attributes(row), cookie
+            ):
+                return
+            self._inodes.looked_up(row.id)
 
     @guarded
     async def releasedir(self, fh: int) -> None:
