@@ -37,6 +37,7 @@ format: ready      ## let ruff put the code in shape
 	$(BIN)/ruff check --fix $(SOURCES)
 
 test-long: ready   ## the long campaigns that `make test` leaves out: 1 GB trees, more kills
+	@scripts/bootstrap.sh --long
 	@$(PYTHON) -m scripts.run_tests -m slow --timeout 1800 $(ARGS)
 
 fuzz: ready        ## the property tests with a hundred times the examples, then an hour of the NNTP fuzzer

@@ -122,6 +122,15 @@ if [ "${1:-}" = --list ]; then
     exit 0
 fi
 
+if [ "${1:-}" = --long ]; then
+    # What only the long campaigns run inside the mount.
+    if is_debian; then
+        mapfile -t missing < <(missing_of postgresql)
+        [ "${#missing[@]}" = 0 ] || { say "installing ${missing[*]}"; apt install -y --no-install-recommends "${missing[@]}"; }
+    fi
+    exit 0
+fi
+
 fingerprint() {
     {
         cat pyproject.toml scripts/bootstrap.sh

@@ -13,9 +13,14 @@ from tests.e2e.trees import diff_differences, differences, make_tree, rsync_diff
 
 pytestmark = [pytest.mark.fuse, pytest.mark.timeout(300)]
 
+TAR = """set -o pipefail
+tar -C "$1" --format=pax --xattrs --xattrs-include='*' -cf - . |
+tar -C "$2" --xattrs --xattrs-include='*' -xpf -"""
+
 COPIERS = {
     "cp": ["cp", "-a"],
     "rsync": ["rsync", "-aHX"],
+    "tar": ["bash", "-c", TAR, "tar"],
 }
 
 

@@ -153,6 +153,68 @@ def test_a_database(world: World, mount: Mount) -> None:
     database.close()
 
 
+def test_a_database_with_a_log_and_two_connections(world: World, mount: Mount) -> None:
+    """The write-ahead log, whose index both connections map into memory."""
+    path = mount.path / "data.sqlite"
+    writer = sqlite3.connect(path)
+    assert writer.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",)
+    writer.execute("CREATE TABLE numbers (n INTEGER PRIMARY KEY, square INTEGER)")
+    reader = sqlite3.connect(path)
+    for step in range(20):
+        with writer:
+            rows = ((n, n * n) for n in range(step * 500, step * 500 + 500))
+            writer.executemany("INSERT INTO numbers VALUES (?, ?)", rows)
+        assert reader.execute("SELECT count(*) FROM numbers").fetchone() == (step * 500 + 500,)
+        if step % 7 == 6:
+            writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    reader.close()
+    writer.close()
+    _remounted(world, mount)
+    database = sqlite3.connect(path)
+    assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert database.execute("SELECT count(*), sum(square - n * n) FROM numbers").fetchall() == [
+        (10_000, 0)
+    ]
+    database.close()
+
+
+def _save_as_vim_does(path: Path, content: bytes) -> None:
+    """What strace shows of ``:w`` with a backup: a probe, the old file aside, a new one, fsync."""
+    probe, backup = path.with_name("4913"), path.with_name(f"{path.name}~")
+    descriptor = os.open(probe, os.O_CREAT | os.O_WRONLY | os.O_EXCL | os.O_NOFOLLOW, 0o100640)
+    os.fchown(descriptor, os.getuid(), os.getgid())
+    os.close(descriptor)
+    probe.unlink()
+    mode = path.stat().st_mode
+    path.rename(backup)
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o640)
+    os.write(descriptor, content)
+    os.fchmod(descriptor, mode)
+    os.fsync(descriptor)
+    os.close(descriptor)
+    backup.unlink()
+
+
+def test_an_editor_saves_by_rename(world: World, mount: Mount) -> None:
+    """Killed after any save, the file is as the last one left it."""
+    path = mount.path / "notes.txt"
+    path.write_bytes(b"first\n")
+    path.chmod(0o600)
+    content = b""
+    for number in range(1, 13):
+        content = b"line %d\n" % number * number * 100
+        _save_as_vim_does(path, content)
+        assert path.read_bytes() == content
+        if number % 4 == 0:
+            mount.kill()
+            mount.start()
+            assert path.read_bytes() == content
+            assert os.listdir(mount.path) == [path.name]
+    _remounted(world, mount)
+    assert path.read_bytes() == content
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_rewriting_what_is_already_stored(world: World, mount: Mount) -> None:
     path = mount.path / NAME
     content = bytearray(os.urandom(3_000_000))
