@@ -59,11 +59,13 @@ class Mover:
         *,
         depth: int = 4,
         check: Check = "open",
+        post_ahead: bool = False,
     ) -> Sample:
         """Run one of our two clients; its own figures."""
         command = [sys.executable, "-m", module, work, "--port", str(server.port)]
         command += ["--connections", str(self.connections), "--depth", str(depth)]
         command += ["--check", check, "--ids", str(ids), "--file", str(self.payload)]
+        command += ["--post-ahead"] if post_ahead else []
         ended = run_measured(command, timeout=CLIENT_TIMEOUT, directory=CHECKOUT)
         said = json.loads(ended.stdout)
         return Sample(said["size"], said["seconds"], said["cpu_seconds"], said["peak_rss"])
@@ -80,9 +82,11 @@ class Mover:
 
     # --- uploads ---------------------------------------------------------------------------------
 
-    def uploader(self, name: str, module: str, kind: ServerKind, far: float) -> Contestant:
+    def uploader(
+        self, name: str, module: str, kind: ServerKind, far: float, *, post_ahead: bool = False
+    ) -> Contestant:
         """One of our clients, posting to a server ``far`` seconds away and back."""
-        return Contestant(name, lambda _: self._upload(module, kind, far))
+        return Contestant(name, lambda _: self._upload(module, kind, far, post_ahead))
 
     def nyuu(self, kind: ServerKind, far: float) -> Contestant:
         """Nyuu, doing the same."""
@@ -100,12 +104,12 @@ class Mover:
 
         return Contestant("Nyuu", run)
 
-    def _upload(self, module: str, kind: ServerKind, far: float) -> Sample:
+    def _upload(self, module: str, kind: ServerKind, far: float, post_ahead: bool) -> Sample:
         with kind(self.folder) as server:
             ids = self.new_ids()
             settle()
             with servers.distance(server, far) as distant:
-                sample = self.client(module, "upload", distant, ids)
+                sample = self.client(module, "upload", distant, ids, post_ahead=post_ahead)
             self.client(BARE, "download", server, ids, check="bytes")
         return sample
 

@@ -34,12 +34,15 @@ Opening = Callable[[Mover, ServerKind, float], AbstractContextManager[Sequence[C
 
 @contextlib.contextmanager
 def uploads(mover: Mover, kind: ServerKind, far: float) -> Iterator[Sequence[Contestant]]:
-    """Who posts."""
-    yield [
+    """Who posts; from afar also with POST sent ahead, for servers that cope (both of ours do)."""
+    found = [
         mover.uploader("usenetfs", OURS, kind, far),
         mover.uploader("bare loop", BARE, kind, far),
         mover.nyuu(kind, far),
     ]
+    if far:
+        found.append(mover.uploader("POST ahead", OURS, kind, far, post_ahead=True))
+    yield found
 
 
 @contextlib.contextmanager

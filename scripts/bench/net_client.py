@@ -3,7 +3,7 @@
 Posts as the uploader does (an article is built in a thread by ``build_article``, then posted) and
 fetches as the fetcher does (the seal is opened where the reply arrives, into buffers that are used
 again). For posts one caller a
-connection waits, for bodies ``depth`` a connection.
+connection waits (two where POST is sent ahead), for bodies ``depth`` a connection.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Worker = Callable[[Job, ProviderSet, Iterator[int]], Awaitable[None]]
 
 async def upload(job: Job) -> None:
     """Post every piece."""
-    await _run(job, _post, job.connections)
+    await _run(job, _post, job.connections * (2 if job.post_ahead else 1))
 
 
 async def download(job: Job) -> None:
@@ -43,7 +43,12 @@ async def download(job: Job) -> None:
 
 async def _run(job: Job, worker: Worker, workers: int) -> None:
     server = ServerSettings(
-        "news", job.host, job.port, tls=TlsMode.NONE, connections=job.connections
+        "news",
+        job.host,
+        job.port,
+        tls=TlsMode.NONE,
+        connections=job.connections,
+        post_ahead=job.post_ahead,
     )
     providers = ProviderSet([server])
     numbers = iter(range(len(job.payload)))

@@ -42,6 +42,8 @@ class Job:
     check: Check
     ids: Sequence[MessageId]
     payload: Payload
+    post_ahead: bool
+    """Whether POST is sent before the reply to the article before it (the bare loop never does)."""
 
 
 class Payload:
@@ -69,6 +71,7 @@ def main(upload: Work, download: Work, arguments: Sequence[str] | None = None) -
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--depth", type=int, default=4)
+    parser.add_argument("--post-ahead", action="store_true")
     parser.add_argument("--check", choices=CHECKS, default="open")
     parser.add_argument("--ids", type=Path, required=True)
     parser.add_argument("--file", type=Path, required=True)
@@ -78,7 +81,14 @@ def main(upload: Work, download: Work, arguments: Sequence[str] | None = None) -
     if len(ids) != len(payload):
         parser.error(f"{len(payload)} pieces and {len(ids)} Message-IDs")
     job = Job(
-        chosen.host, chosen.port, chosen.connections, chosen.depth, chosen.check, ids, payload
+        chosen.host,
+        chosen.port,
+        chosen.connections,
+        chosen.depth,
+        chosen.check,
+        ids,
+        payload,
+        chosen.post_ahead,
     )
     keep_large_buffers()
     work = upload if chosen.work == "upload" else download

@@ -14,6 +14,7 @@ from scripts.bench.articles import (
     fresh_ids,
     nzb,
     opened,
+    opened_into,
     post_of,
     sealed,
     sealed_size,
@@ -24,9 +25,12 @@ from usenetfs.errors import SealError
 
 def test_a_piece_opens_under_its_own_number_only() -> None:
     body = sealed(3, b"payload")
+    room = memoryview(bytearray(BLOCK))
     assert opened(3, body) == b"payload"
-    with pytest.raises(SealError):
-        opened(4, body)
+    assert opened_into(3, body, room) == b"payload"
+    for wrong in (lambda: opened(4, body), lambda: opened_into(4, body, room)):
+        with pytest.raises(SealError):
+            wrong()
 
 
 def test_parts_say_where_they_belong() -> None:
