@@ -33,8 +33,10 @@ def exclusive(lock_file: Path, *, name: str, purpose: str) -> Iterator[None]:
             raise _busy(descriptor, name) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()} {purpose}\n".encode(errors="surrogateescape"), 0)
-        yield
-        os.ftruncate(descriptor, 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 

@@ -44,10 +44,6 @@ class TransferView:
         self._lost = 0
 
     def __enter__(self) -> Self:
-        if not self._as_json and sys.stderr.isatty():
-            self._bars = _bars()
-            self._bars.start()
-            self._bar = self._bars.add_task(self._doing, total=None, amount="", speed="", left="")
         return self
 
     def __exit__(
@@ -59,8 +55,16 @@ class TransferView:
         if self._bars is not None:
             self._bars.stop()
 
+    def _start_bars(self) -> None:
+        """With the first event: before it a passphrase may be asked for, on the same terminal."""
+        if self._bars is None and not self._as_json and sys.stderr.isatty():
+            self._bars = _bars()
+            self._bars.start()
+            self._bar = self._bars.add_task(self._doing, total=None, amount="", speed="", left="")
+
     def show(self, event: Event) -> None:
         """One event."""
+        self._start_bars()
         if event["event"] == "end":
             self._end = event
         elif event["event"] == "lost":

@@ -77,7 +77,7 @@ async def mounted(
     except RuntimeError as error:
         raise MountError(
             f"the kernel refused to mount on {mountpoint}: {error}",
-            hint="usually /dev/fuse or fusermount3 is missing or not allowed here",
+            hint="usually /dev/fuse or fusermount3 is missing or not allowed here: usenetfs doctor",
         ) from error
     try:
         session = MountSession(mountpoint, trio.Event())

@@ -19,12 +19,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from usenetfs.errors import (
-    AuthenticationError,
     ConnectionLostError,
     RemoteProtocolError,
     TlsError,
 )
-from usenetfs.net.replies import quote, refused_session
+from usenetfs.net.replies import not_let_in, quote, refused_session
 from usenetfs.net.settings import ServerSettings, TlsMode
 from usenetfs.net.stream import Dialer, Stream
 from usenetfs.nntp.client import ClientProtocol, Response
@@ -122,7 +121,7 @@ class Login:
         if reply.code != 281:
             error = refused_session(reply.code, reply.text, self._settings.name)
             if isinstance(error, RemoteProtocolError):
-                error = AuthenticationError(error.message, server=self._settings.name)
+                error = not_let_in(error.message, self._settings.name)
             raise error
 
     def _expect(self, reply: Response, codes: set[int]) -> None:

@@ -35,7 +35,8 @@ async def log_in_alone(settings: ServerSettings) -> tuple[Connection, Traits]:
         if isinstance(error, trio.TooSlowError):
             raise ConnectError(
                 f"{settings.name} did not let us in within {settings.timeouts.connect:g} s",
-                hint="check host and port; network.connect_timeout says how long to wait",
+                hint="check host, port and tls: a port for TLS says nothing without, and the other "
+                "way round; network.connect_timeout says how long to wait",
                 server=settings.name,
             ) from None
         raise

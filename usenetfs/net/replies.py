@@ -64,6 +64,15 @@ def quote(code: int, text: str) -> str:
     return f"{code} {clean}".strip()
 
 
+def not_let_in(message: str, server: str) -> AuthenticationError:
+    """The error for a login that failed, with what to do about it."""
+    return AuthenticationError(
+        message,
+        hint=f"check the user name, and store the password again: usenetfs server add {server}",
+        server=server,
+    )
+
+
 def refused_session(code: int, text: str, server: str) -> UsenetfsError:
     """Any reply that ends the attempt to open or keep a session: greeting, login, 400, 480, 502."""
     said = quote(code, text)
@@ -78,7 +87,7 @@ def refused_session(code: int, text: str, server: str) -> UsenetfsError:
     if _QUOTA.search(text):
         return QuotaError(f"{server}: the account is used up: {said}", server=server)
     if code in {480, 481, 482, 483, 502}:
-        return AuthenticationError(f"{server} does not let us in: {said}", server=server)
+        return not_let_in(f"{server} does not let us in: {said}", server)
     if code in {400, 403, 503}:
         return ServerBusyError(f"{server} cannot now: {said}", server=server)
     return RemoteProtocolError(f"{server} answered unexpectedly: {said}", server=server)

@@ -307,6 +307,7 @@ class NetworkDialer:
         except OSError as error:
             raise ConnectError(
                 f"cannot connect to {settings.host}:{settings.port}: {_reason(error)}",
+                hint=f"check host and port of {settings.name}: usually 563 with TLS, 119 without",
                 server=settings.name,
             ) from error
         # trio keeps its socket to itself; the descriptor is taken over by a plain one.
@@ -321,10 +322,27 @@ class NetworkDialer:
         tls = TlsStream(stream, context, settings.host)
         try:
             await tls.handshake(pin)
-        except BaseException:
+        except BaseException as error:
             tls.close()
+            if isinstance(error, TlsError | ConnectError) and error.hint is None:
+                error.hint = _tls_hint(error, settings)
             raise
         return tls
+
+
+def _tls_hint(error: TlsError | ConnectError, settings: ServerSettings) -> str:
+    """What to do about a handshake that failed; the cause is OpenSSL's own error."""
+    if not isinstance(error.__cause__, ssl.SSLCertVerificationError):
+        return (
+            f"is {settings.port} a port for TLS? 563 is, usually; "
+            'for 119 set tls = "starttls" or "none"'
+        )
+    if "mismatch" in error.__cause__.verify_message or "match" in error.__cause__.verify_message:
+        return f"is {settings.host} the name that the provider gives?"
+    return (
+        f"if it is your provider's own: pin it, with the SHA-256 from: openssl s_client -connect "
+        f"{settings.host}:{settings.port} </dev/null | openssl x509 -noout -fingerprint -sha256"
+    )
 
 
 @functools.lru_cache(maxsize=32)
