@@ -31,6 +31,7 @@ lint: ready        ## format, lint, types, layers, dependencies, docs: everythin
 	$(BIN)/lint-imports --no-logo
 	$(PYTHON) -m scripts.check_dependencies
 	$(PYTHON) -m scripts.check_components
+	$(PYTHON) -m scripts.man_page --check
 
 format: ready      ## let ruff put the code in shape
 	$(BIN)/ruff format $(SOURCES)

@@ -66,9 +66,16 @@ class User:
 
     def spawn(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """In a process of its own."""
+        return self._spawn("-m", "usenetfs", *map(str, arguments))
+
+    def python(self, program: str) -> subprocess.CompletedProcess[str]:
+        """A program of a few lines, in a process of its own."""
+        return self._spawn("-c", program)
+
+    def _spawn(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("USENETFS_")}
         return subprocess.run(
-            [sys.executable, "-m", "usenetfs", *map(str, arguments)],
+            [sys.executable, *arguments],
             env={**kept, **self.environment, "PYTHONPATH": str(Path(__file__).parents[2])},
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -7,14 +7,18 @@ import os
 import re
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
+from typing import Any
 
 import pytest
+import typer
 
 from tests.cli.conftest import User
 from usenetfs import errors
 from usenetfs.cli import group
+from usenetfs.cli.app import app
 from usenetfs.cli.exit_status import MEANING, ExitStatus, exit_status
 from usenetfs.cli.group import hoist
 from usenetfs.cli.mount_options import MountOptions, format_mount_options, parse_mount_options
@@ -196,3 +200,68 @@ def test_help_and_status_answer_at_once(user: User) -> None:
             used = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
             best = min(best, used)
         assert best < limit, (arguments, best)
+
+
+COMPLETIONS = {
+    "bash": {"COMP_WORDS": "usenetfs {typed}", "COMP_CWORD": "{number}"},
+    "zsh": {"_TYPER_COMPLETE_ARGS": "usenetfs {typed}"},
+    "fish": {"_TYPER_COMPLETE_ARGS": "usenetfs {typed}", "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+}
+
+
+@pytest.mark.parametrize("shell", COMPLETIONS)
+def test_completion(user: User, shell: str) -> None:
+    """Of commands, options, and the filesystems of this machine."""
+    user.filesystem("photos")
+    user.filesystem("music")
+
+    def completed(typed: str) -> str:
+        number = str(len(typed.split(" ")))
+        user.variables = {"_USENETFS_COMPLETE": f"complete_{shell}"} | {
+            name: value.format(typed=typed, number=number)
+            for name, value in COMPLETIONS[shell].items()
+        }
+        return user.spawn().stdout
+
+    assert "mount" in completed("mo")
+    assert "--read-only" in completed("mount --re")
+    assert "photos" in completed("sync ph")
+    assert "music" not in completed("sync ph")
+    user.variables = {"_USENETFS_COMPLETE": f"source_{shell}"}
+    assert "_USENETFS_COMPLETE" in user.spawn().stdout
+
+
+def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        yield f"{prefix}{name}", command
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{prefix}{name} ")
+
+
+def test_each_command_explains_itself() -> None:
+    """Every command and option has a help that rich does not take for markup."""
+    tree: Any = typer.main.get_command(app)
+    for name, command in _commands(tree):
+        assert command.help, name
+        texts = [command.help] + [
+            parameter.help or ""
+            for parameter in command.params
+            if not getattr(parameter, "hidden", False)
+        ]
+        for text in texts:
+            assert not re.search(r"\[[a-z#/@]", text), (name, text)
+
+
+@pytest.mark.parametrize(("arguments", "most"), [(["--help"], 380), (["status"], 520)])
+def test_few_modules_are_loaded(user: User, arguments: list[str], most: int) -> None:
+    """What starting costs, whatever the machine: each module is a fraction of a millisecond."""
+    user.filesystem()
+    program = (
+        "import sys; from usenetfs.cli.main import main\n"
+        f"sys.argv = ['usenetfs', *{arguments!r}]\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "sys.stderr.write(str(len(sys.modules)))"
+    )
+    done = user.python(program)
+    assert int(done.stderr) <= most

@@ -6,10 +6,31 @@ from typing import Annotated
 
 import typer
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The filesystem.")]
+from usenetfs.errors import UsenetfsError
+
+
+def filesystem_names(incomplete: str) -> list[str]:
+    """For the shell's completion: the filesystems of this machine. Nothing where it cannot tell."""
+    from usenetfs.config.directories import find_directories
+
+    try:
+        names = find_directories().names()
+    except UsenetfsError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="The filesystem.", autocompletion=filesystem_names),
+]
 AnyName = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME]", help="The filesystem; may be left out when there is one."),
+    typer.Argument(
+        metavar="[NAME]",
+        help="The filesystem; may be left out when there is one.",
+        autocompletion=filesystem_names,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 

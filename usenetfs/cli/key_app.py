@@ -53,7 +53,7 @@ def key_change_passphrase(
 def key_remember(ctx: typer.Context, name: Name) -> None:
     """Keep the passphrase in the desktop's keyring, so that mounting asks for nothing.
 
-    Needs the package keyring (pipx inject usenetfs keyring) and [keys] keyring = true.
+    Needs the package keyring (pipx inject usenetfs keyring) and the setting keys.keyring = true.
 
     Example: usenetfs key remember photos
     """
