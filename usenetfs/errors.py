@@ -116,8 +116,9 @@ class FencedError(UsenetfsError):
 
     error_code = "fenced"
     default_hint = (
-        "unmount with --lazy; what is only here: usenetfs staging export NAME DIR; "
-        "to go on with what is on the servers: usenetfs recover NAME"
+        "unmount with --lazy; what is only here: usenetfs staging export NAME DIR; to go on with "
+        "what is on the servers: usenetfs recover NAME; and to put the rest into it: usenetfs "
+        "staging rebase NAME"
     )
 
 

@@ -14,6 +14,7 @@ import trio
 from tests.checkpoint.builder import ChainBuilder, State, state_of
 from tests.index import world as files
 from tests.transfer.world import FILESYSTEM_ID, KEYS, FakeServers
+from usenetfs.article.message_ids import message_id
 from usenetfs.checkpoint.articles import ArticleReader
 from usenetfs.checkpoint.chain import ChainReader, Part
 from usenetfs.checkpoint.replay import Progress, rebuild
@@ -27,7 +28,7 @@ from usenetfs.index.index import Index
 from usenetfs.index.normal_form import FORMS
 from usenetfs.index.replica import Replica
 from usenetfs.net.retry import RetryManager, RetryPolicy
-from usenetfs.types import BlockNumber
+from usenetfs.types import BlockNumber, article_id
 
 ExpectLog = Callable[[str], None]
 ANOTHER_WAY = "another way is looked for"
@@ -380,3 +381,18 @@ async def test_whether_something_newer_was_posted(tmp_path: Path) -> None:
     builder.lose_record(2)
     assert await reader.find_end() == 1
     assert await reader.posted_after(builder.records[1])
+
+
+async def test_whether_something_newer_was_posted_after_a_crash(tmp_path: Path) -> None:
+    """The numbers of a writer that crashed go on behind those that it had reserved."""
+    servers = FakeServers()
+    builder, _ = await published(tmp_path, servers, "sc")
+    record = builder.records[1]
+    for number in range(1100, 1120):
+        where = message_id(
+            KEYS.message_id_key, article_id(record.epoch, record.next_article + number), 0
+        )
+        servers.articles[where] = b"posted after the crash"
+    reader = reader_of(servers)
+    assert await reader.posted_after(record)
+    assert servers.calls["stat"] < 100

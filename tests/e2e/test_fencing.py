@@ -59,6 +59,81 @@ def test_the_second_writer_turns_read_only_and_keeps_its_data(
     assert (mount.path / "folder" / "only here").read_bytes() == only_here
 
 
+def test_what_only_the_old_writer_has_becomes_conflict_copies(
+    folder: Path, embedded: ServerProcess, world: World
+) -> None:
+    mount = world.mount("world")
+    (mount.path / "notes.txt").write_bytes(b"first")
+    (mount.path / "same").write_bytes(b"of old")
+    (mount.path / "gone").mkdir()
+    (mount.path / "gone" / "deep").write_bytes(b"first")
+    mount.sync()
+    mount.stop()
+    other_folder = folder / "other"
+    other_folder.mkdir()
+    large = os.urandom(3_000_000)
+    with World(other_folder, embedded.endpoint) as other:
+        shutil.copytree(world.data_dir, other.data_dir, dirs_exist_ok=True)
+        second = other.mount("world")
+        (second.path / "notes.txt").write_bytes(b"second, here")
+        (second.path / "notes.txt").chmod(0o640)
+        (second.path / "same").write_bytes(b"as there")
+        (second.path / "gone" / "deep").write_bytes(b"deeper")
+        (second.path / "new.bin").write_bytes(large)
+        os.setxattr(second.path / "new.bin", "user.kept", b"yes")
+        wait_until(lambda: _staged(other) == 0, "all of it is on the servers", 60)
+        (second.path / "staged").write_bytes(b"not even uploaded")
+        second.stop("--lazy")
+
+        mount.start()
+        (mount.path / "notes.txt").write_bytes(b"second, there")
+        (mount.path / "same").write_bytes(b"as there")
+        shutil.rmtree(mount.path / "gone")
+        mount.sync()
+        second.start()
+        wait_until(lambda: _fenced(other), "the second writer notices", 60)
+        second.stop("--lazy")
+        alone = other.run("staging", "rebase", "world", check=False)
+        assert alone.returncode != 0
+        assert "usenetfs recover world" in alone.stderr
+
+        other.run("recover", "world", "--yes")
+        done = json.loads(other.run("staging", "rebase", "world", "--json").stdout)
+        assert done["incomplete"] == []
+        actions = {file["path"]: file["action"] for file in done["files"]}
+        (copy,) = [path for path in actions if path.startswith("notes (conflict ")]
+        assert copy.endswith(").txt")
+        assert actions == {
+            copy: "conflict",
+            "same": "unchanged",
+            "gone/deep": "placed",
+            "new.bin": "placed",
+            "staged": "placed",
+        }
+        again = json.loads(other.run("staging", "rebase", "world", "--json").stdout)
+        assert {file["action"] for file in again["files"]} == {"unchanged"}
+    mount.stop("--lazy")
+    shutil.rmtree(world.data_dir / "world")
+    world.run("recover", "world", "--yes")  # what was rebased is published
+    mount.start()
+    assert (mount.path / "notes.txt").read_bytes() == b"second, there"
+    assert (mount.path / copy).read_bytes() == b"second, here"
+    assert (mount.path / copy).stat().st_mode & 0o777 == 0o640
+    assert (mount.path / "gone" / "deep").read_bytes() == b"deeper"
+    assert (mount.path / "new.bin").read_bytes() == large
+    assert os.getxattr(mount.path / "new.bin", "user.kept") == b"yes"
+    assert (mount.path / "staged").read_bytes() == b"not even uploaded"
+    assert sorted(path.name for path in mount.path.iterdir()) == sorted(
+        ["gone", "new.bin", "notes.txt", copy, "same", "staged"]
+    )
+
+
+def _staged(world: World) -> int:
+    status = json.loads(world.run("status", "world", "--json").stdout)
+    durability = status["durability"]
+    return int(durability["staged"]["bytes"] + durability["posted"]["bytes"])
+
+
 def _fenced(world: World) -> bool:
     status = json.loads(world.run("status", "world", "--json").stdout)
     return status["checkpoint"]["fenced"] is not None

@@ -42,6 +42,16 @@ PROBED_COPIES: Final = 2
 READ_COPIES: Final = 6
 """Copies of a record that are tried before it counts as lost."""
 
+NEXT: Final = 4
+"""Numbers of articles that are asked for one by one, to see whether more was posted."""
+
+JUMP: Final = 1400
+STRIDE: Final = 16
+"""Further ones: every so manieth, up to so many."""
+
+LOOKERS: Final = 8
+"""Questions at once."""
+
 MAX_MISSES: Final = 64
 """Records that cannot be used, one after the other, before no older state is looked for: then the
 beginning of the chain has expired, and asking for all of it could take days."""
@@ -141,13 +151,29 @@ class ChainReader:
         """The newest checkpoint that is there; None if there is none."""
         return await find_end(self.exists, known=known)
 
-    async def posted_after(self, record: Record, *, look: int = 4) -> bool:
-        """Whether data was posted after a checkpoint: then something newer existed, or will."""
+    async def posted_after(self, record: Record) -> bool:
+        """Whether data was posted after a checkpoint: then something newer existed, or will.
+
+        A writer that crashed goes on at a number up to :data:`JUMP` higher: there, a few articles
+        may be overlooked.
+        """
+        first = record.next_article
+        numbers = [*range(first, first + NEXT), *range(first + NEXT, first + JUMP, STRIDE)]
         key = self._articles.keys.message_id_key
-        for number in range(record.next_article, record.next_article + look):
-            if await self._articles.exists(message_id(key, article_id(record.epoch, number), 0)):
-                return True
-        return False
+        found = False
+        waiting = iter(numbers)
+
+        async def look() -> None:
+            nonlocal found
+            for number in waiting:
+                wanted = message_id(key, article_id(record.epoch, number), 0)
+                if not found and await self._articles.exists(wanted):
+                    found = True
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(LOOKERS):
+                nursery.start_soon(look)
+        return found
 
     # --- records
 

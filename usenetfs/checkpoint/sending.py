@@ -30,6 +30,7 @@ from usenetfs.errors import (
     EncodingError,
     NetworkError,
     PostInDoubtError,
+    PostNotSeenError,
     SealError,
     UsenetfsError,
 )
@@ -59,12 +60,6 @@ class Target(Protocol):
         exclude: AbstractSet[str] = frozenset(),
         fresh: bool = False,
     ) -> FetchedBody: ...
-
-
-class NotSeenError(NetworkError):
-    """An article that a server took did not appear in time."""
-
-    error_code = "not_seen"
 
 
 class RewrittenIdError(UsenetfsError):
@@ -200,7 +195,7 @@ class Sender:
         return await self._target.stat(message_id, lane=Lane.METADATA) is not None
 
     async def wait_for_record(self, number: int, copy: int) -> None:
-        """Until a STAT finds it; NotSeenError if it does not appear."""
+        """Until a STAT finds it; PostNotSeenError if it does not appear."""
         await self._wait_until_seen(self.record_id(number, copy))
 
     # --- both
@@ -253,7 +248,7 @@ class Sender:
                 if await self._target.stat(message_id, lane=Lane.METADATA) is not None:
                     return
                 wait = min(max(wait * 2, MIN_WAIT), MAX_WAIT)
-        raise NotSeenError("an article of the chain did not appear on any server in time")
+        raise PostNotSeenError("an article of the chain did not appear on any server in time")
 
 
 def _is_typed(error: BaseException) -> bool:

@@ -27,3 +27,25 @@ def staging_export(
     from usenetfs.cli.commands.staging import export
 
     export(ctx.obj, name, directory, as_json=json)
+
+
+@staging_app.command("rebase")
+def staging_rebase(
+    ctx: typer.Context,
+    name: Name,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="The older state; the one moved aside last, if not given."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Put files that only an older state has into the newest one, and publish them.
+
+    For when another machine had taken the filesystem over: unmount it, take it back with
+    usenetfs recover, which keeps the older state, and run this. A file whose name is taken becomes
+    a copy beside it, "name (conflict HOST DATE).ext"; nothing is overwritten.
+    Example: usenetfs recover photos && usenetfs staging rebase photos
+    """
+    from usenetfs.cli.commands.staging import rebase
+
+    rebase(ctx.obj, name, source, as_json=json)

@@ -1,8 +1,9 @@
 """What is only here, copied into an ordinary directory.
 
 For a filesystem that another writer has taken over, and for anybody who wants it: every file with
-staged content is written out whole, its staged bytes over those that the servers have, at its path
-below the target. What the servers do not give is left as a hole, and the file is reported.
+content that is in no checkpoint, because it is staged or because it went up since, is written out
+whole, its staged bytes over those that the servers have, at its path below the target. What the
+servers do not give is left as a hole, and the file is reported.
 
 Changes nothing in the filesystem: staging stays as it is.
 """
@@ -11,18 +12,25 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
+from usenetfs.checkpoint.changeset import UNCHANGED, Operation, decode_changes
 from usenetfs.daemon.parts import Parts
 from usenetfs.errors import DiskFullError, LocalStorageError, UsageError, UsenetfsError
+from usenetfs.index.chain import NONE_YET, ChainState
+from usenetfs.index.cut import Cut
 from usenetfs.index.inodes import Inode
 from usenetfs.types import InodeId, Lane
 
 CHUNK = 4 << 20
+
+SIZE = 5
+"""Column of ``inodes``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +38,41 @@ class Exported:
     """A file that was written out. ``missing``: bytes that could not be had from the servers."""
 
     path: str
+    inode: InodeId
     size: int
     missing: int
 
 
 async def export_staged(parts: Parts, target: Path, tell: Callable[[Exported], None]) -> None:
-    """Write out every file with staged content, in order of inodes; ``tell`` hears of each.
+    """Write out every file with unpublished content, in order of inodes; ``tell`` hears of each.
 
     ``target`` is made; it must not hold anything. Raises LocalStorageError when it cannot be
     written to.
     """
     await trio.to_thread.run_sync(_prepare, target)
-    after = 0
-    while inodes := parts.index.staging.files(after, 1000):
-        for inode in inodes:
-            exported = await _export(parts, target, inode)
-            if exported is not None:
-                tell(exported)
-        after = inodes[-1]
+    cut, state = parts.index.cut(), parts.index.chain.state()
+    for inode in await trio.to_thread.run_sync(_unpublished, cut, state):
+        exported = await _export(parts, target, inode)
+        if exported is not None:
+            tell(exported)
+
+
+def _unpublished(cut: Cut, state: ChainState | None) -> list[InodeId]:
+    """Inodes that are staged, new, or of another content than in the last checkpoint."""
+    with cut:
+        found = cut.staged_inodes()
+        after, number = (state.cut, state.number) if state is not None else (0, NONE_YET)
+        for change in decode_changes([cut.changes(after, number)]):
+            row = change.new or change.old
+            assert row is not None
+            if change.table.name == "blocks" or (
+                change.table.name == "inodes"
+                and (change.operation is Operation.INSERT or row[SIZE] is not UNCHANGED)
+            ):
+                inode = (change.old or row)[0]
+                assert isinstance(inode, int)
+                found.add(inode)
+        return sorted(map(InodeId, found))
 
 
 def _prepare(target: Path) -> None:
@@ -61,7 +86,7 @@ def _prepare(target: Path) -> None:
 
 async def _export(parts: Parts, target: Path, inode: InodeId) -> Exported | None:
     row = parts.index.inodes.get(inode)
-    if row is None:
+    if row is None or not stat.S_ISREG(row.mode):
         return None
     name = parts.index.dirents.path_of(inode)
     relative = os.fsdecode(name.lstrip(b"/")) if name else f"without-a-name/{inode}"
@@ -78,7 +103,7 @@ async def _export(parts: Parts, target: Path, inode: InodeId) -> Exported | None
             os.close(descriptor)
     except OSError as error:
         raise _translated(error, place) from error
-    return Exported(relative, row.size, missing)
+    return Exported(relative, row.id, row.size, missing)
 
 
 async def _copy(parts: Parts, row: Inode, descriptor: int) -> int:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from usenetfs.cli import passphrase
 from usenetfs.cli.context import Common
 from usenetfs.cli.output import note, say, say_json
+from usenetfs.cli.unfinished import unfinished
 from usenetfs.config.directories import FilesystemPaths
 from usenetfs.config.units import parse_size
 from usenetfs.config.vault import replace_file, translated
@@ -158,18 +158,13 @@ def new_directory(path: Path) -> Iterator[Path]:
     """A directory that becomes ``path`` when the block ends well, and vanishes when not."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        making = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        with unfinished(path.parent, f".{path.name}.") as making:
+            yield making
+            _flush(making)
+            making.rename(path)
+            _flush(path.parent)
     except OSError as error:
         raise translated(error, f"cannot make {path}") from error
-    try:
-        yield making
-        _flush(making)
-        making.rename(path)
-        _flush(path.parent)
-    except OSError as error:
-        raise translated(error, f"cannot make {path}") from error
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
 
 
 def _flush(directory: Path) -> None:

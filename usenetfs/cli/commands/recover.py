@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -170,6 +171,8 @@ class Recovery:
             raise
         if aside is not None:
             note(f"What was here before is in {aside}.")
+            # A writer that was shut out gave numbers to articles that others have in the chain.
+            await trio.to_thread.run_sync(drop_cache, self._paths)
         if keys.fresh:
             await self._publish_keys(servers, keys)
         return record
@@ -325,6 +328,11 @@ def move_aside(paths: FilesystemPaths) -> Path | None:
     aside = paths.data.with_name(f".{paths.name}.replaced-{stamp}-{secrets.token_hex(2)}")
     paths.data.rename(aside)
     return aside
+
+
+def drop_cache(paths: FilesystemPaths) -> None:
+    """What the filesystem that was here has cached is not cached for the one that is here now."""
+    shutil.rmtree(paths.cache, ignore_errors=True)
 
 
 def _take_over(
