@@ -344,7 +344,10 @@ async def test_servers_away_are_an_error_of_the_network_not_a_loss(
     assert not (tmp_path / "rebuilt.db").exists()
 
 
-async def test_a_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect_log: ExpectLog
+) -> None:
+    expect_log("database or disk is full")  # SQLite says so where a command ran in this process
     servers = FakeServers()
     await published(tmp_path, servers, "sc")
     create = Replica.create

@@ -88,6 +88,12 @@ recent errors
     )
 
 
+def test_what_a_sync_waits_for_is_shown() -> None:
+    report = CheckpointReport(number=1, time=0.0, awaited_files=1, awaited=("/a.log",))
+    text = shown(StatusReport("photos", checkpoint=report)).replace("\n", " ")
+    assert "sync waits for 1 files being changed (/a.log)" in " ".join(text.split())
+
+
 def test_what_is_not_mounted_is_short() -> None:
     lines = shown(StatusReport("photos")).splitlines()
     assert lines[0] == "photos  not mounted"
@@ -97,6 +103,10 @@ def test_what_is_not_mounted_is_short() -> None:
 def test_a_line_of_progress() -> None:
     assert describe(STATUS, "syncing") == (
         "photos: syncing, 1.20 GB left, 90.0 MB/s, about 3 min 20 s"
+    )
+    report = CheckpointReport(awaited_files=7, awaited=("/a.log", "/b"))
+    assert describe(StatusReport("photos", checkpoint=report), "syncing") == (
+        "photos: syncing, 7 files are being changed: /a.log, /b, …"
     )
     down = StatusReport("photos", servers=(ServerReport("b", "down"),))
     assert describe(down, "syncing") == "photos: syncing, no server answers (b)"

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from usenetfs.config.units import human_duration, human_size
 from usenetfs.control.client import ControlClient
-from usenetfs.control.model import StatusReport
+from usenetfs.control.model import CheckpointReport, StatusReport
 from usenetfs.errors import UsenetfsError
 
 T = TypeVar("T")
@@ -65,10 +65,20 @@ def describe(status: StatusReport, doing: str) -> str:
         parts.append(f"{human_size(status.upload.now)}/s")
     if status.time_left is not None:
         parts.append(f"about {human_duration(status.time_left)}")
+    checkpoint = status.checkpoint
+    if checkpoint.awaited_files:
+        parts.append(f"{checkpoint.awaited_files:,} files are being changed: {_some(checkpoint)}")
     down = [server.name for server in status.servers if server.state == "down"]
     if down and len(down) == len(status.servers):
         parts.append(f"no server answers ({', '.join(down)})")
     return ", ".join(parts)
+
+
+def _some(checkpoint: CheckpointReport) -> str:
+    from usenetfs.cli.status_view import clean
+
+    more = checkpoint.awaited_files > len(checkpoint.awaited)
+    return ", ".join((*map(clean, checkpoint.awaited), *(("…",) if more else ())))
 
 
 class Line:
