@@ -90,7 +90,7 @@ recent errors
 
 def test_what_a_sync_waits_for_is_shown() -> None:
     report = CheckpointReport(number=1, time=0.0, awaited_files=1, awaited=("/a.log",))
-    text = shown(StatusReport("photos", state="mounted", checkpoint=report))
+    text = shown(StatusReport("photos", state="mounted", pid=5, checkpoint=report))
     assert "sync waits for 1 files being changed (/a.log)" in " ".join(text.split())
 
 
