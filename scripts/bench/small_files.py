@@ -20,8 +20,9 @@ from pathlib import Path
 
 def create(folder: Path, count: int, size: int) -> int:
     folder.mkdir(exist_ok=True)
-    data = os.urandom(size)
+    data = bytearray(os.urandom(size))
     for number in range(count):
+        data[:4] = number.to_bytes(4, "big")  # no two are equal
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
         descriptor = os.open(folder / f"file {number:06}", flags, 0o644)
         os.write(descriptor, data)
