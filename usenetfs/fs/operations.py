@@ -125,11 +125,10 @@ class Operations(pyfuse3.Operations):
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return self._entry(
-            self._namespace.make(
-                InodeId(parent_inode), name, _masked(mode, ctx), _owner(ctx), rdev=rdev
-            )
-        )
+        mode = _masked(mode, ctx)
+        row = self._namespace.make(InodeId(parent_inode), name, mode, _owner(ctx), rdev=rdev)
+        self._files.closed(row.id)  # nobody will close it
+        return self._entry(row)
 
     @guarded
     async def mkdir(
