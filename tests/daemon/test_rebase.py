@@ -1,10 +1,17 @@
-"""Names of conflict copies."""
+"""Names of conflict copies, and that an older state is never written to the servers again."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from usenetfs.daemon.rebase import conflict_name
+from tests.checkpoint.chains import once_only, publisher_of
+from tests.checkpoint.test_publish import make_index, open_index
+from tests.index.world import make_file
+from tests.transfer.world import KEYS, FakeServers
+from usenetfs.daemon.rebase import conflict_name, shut_out
+from usenetfs.errors import FencedError
 
 DAY = 1_777_600_000_000_000_000
 """On 2026-05-01."""
@@ -35,3 +42,22 @@ def test_it_is_never_too_long_and_stays_text() -> None:
 
 def test_a_host_name_cannot_make_a_path_of_it() -> None:
     assert b"/" not in conflict_name(b"a", "../desk", DAY, 1)
+
+
+async def test_an_older_state_publishes_nothing_even_where_nobody_took_the_next_number(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    servers = FakeServers()
+    once_only(servers)
+    path = tmp_path / "index.db"
+    with make_index(path) as index:
+        await publisher_of(index, servers, tmp_path).publish()
+        make_file(index, b"only here")
+    shut_out(path, KEYS.directory_key)
+    shut_out(path, KEYS.directory_key)
+    before = dict(servers.articles)
+    with open_index(path) as index:
+        with pytest.raises(FencedError):
+            await publisher_of(index, servers, tmp_path).publish()
+        assert index.changelog.pending() == 1
+    assert servers.articles == before

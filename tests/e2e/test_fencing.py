@@ -98,6 +98,10 @@ def test_what_only_the_old_writer_has_becomes_conflict_copies(
         assert "usenetfs recover world" in alone.stderr
 
         other.run("recover", "world", "--yes")
+        itself = other.run(
+            "staging", "rebase", "world", "--from", other.data_dir / "world", check=False
+        )
+        assert itself.returncode == 2
         done = json.loads(other.run("staging", "rebase", "world", "--json").stdout)
         assert done["incomplete"] == []
         actions = {file["path"]: file["action"] for file in done["files"]}

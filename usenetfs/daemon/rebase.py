@@ -20,7 +20,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,7 @@ from usenetfs.daemon.parts import Parts
 from usenetfs.daemon.staging_export import Exported, export_staged
 from usenetfs.errors import PartialTransferError
 from usenetfs.fs.namespace import NAME_MAX
+from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
 from usenetfs.trees.import_items import ImportOptions, ImportRoot
 from usenetfs.trees.import_target import Attributes
@@ -39,6 +40,8 @@ from usenetfs.trees.tally import Tally
 from usenetfs.types import ROOT_INODE, InodeId, Lane
 
 CHUNK: Final = 4 << 20
+
+OLDER: Final = "this is an older state of the filesystem, which was recovered since"
 
 DIRECTORY: Final = stat.S_IFDIR | 0o755
 """Of directories that are not there any more and are made again."""
@@ -76,6 +79,16 @@ def conflict_name(name: bytes, host: str, when_ns: int, number: int) -> bytes:
 
 
 # --- in the old state ----------------------------------------------------------------------------
+
+
+def shut_out(path: Path, directory_key: bytes) -> None:
+    """From now on the index of the old state is one that may only be read: nobody may upload or
+    publish from there any more, whatever the servers say just now."""
+    with Index.open(path, directory_key=directory_key) as index:
+        state = index.chain.state()
+        if state is not None and not state.fenced:
+            with index.transaction():
+                index.chain.set_state(replace(state, fenced=OLDER))
 
 
 async def rescue(parts: Parts, directory: Path, tell: Callable[[Exported], None]) -> list[Rescued]:

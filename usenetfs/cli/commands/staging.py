@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from usenetfs import lock
 from usenetfs.cli import passphrase
 from usenetfs.cli.context import Common
 from usenetfs.cli.output import note, say, say_json
@@ -55,10 +56,14 @@ def export(common: Common, name: str, directory: Path, *, as_json: bool) -> None
 
 def rebase(common: Common, name: str, source: Path | None, *, as_json: bool) -> None:
     """Put what an older state of ``name`` has alone into the one that is here, and publish it."""
+    from usenetfs.article.keys import KeySet
     from usenetfs.cli.unlock import unlock_filesystem, vault_passwords
+    from usenetfs.daemon.rebase import shut_out
 
     paths = common.directories.existing(name)
     older = _older_state(paths, source)
+    if older.resolve() == paths.data.resolve():
+        raise UsageError(f"{older} is the newest state", hint="name an older one")
     if not (older / paths.index.name).is_file():
         raise UsageError(
             f"{older} holds no filesystem",
@@ -78,6 +83,9 @@ def rebase(common: Common, name: str, source: Path | None, *, as_json: bool) -> 
     with unfinished(paths.data.parent, f".{name}.rebase-") as folder:
         # A cache of its own: the two states may know different articles under one number.
         old = FilesystemPaths(name, older, folder / "cache")
+        with lock.exclusive(old.lock, name=name, purpose="being rebased"):
+            keys = KeySet.from_master(unlocked.master_key, unlocked.filesystem_id)
+            shut_out(old.index, keys.directory_key)
         rescued: list[Rescued] = []
 
         async def rescue_all(options: DaemonOptions, parts: Parts, facade: Facade) -> None:
