@@ -20,14 +20,29 @@ from typing import Final
 
 log = logging.getLogger("usenetfs.performance")
 
-READ_AHEAD_KIB: Final = 1024
-"""A request of FUSE has at most 1 MiB (256 pages)."""
+LARGEST_REQUEST: Final = 1 << 20
+"""Bytes of a request of FUSE: 256 pages at most."""
+PAGE: Final = 4096
 MAX_BACKGROUND: Final = 128
 
 SYSFS: Final = Path("/sys")
 
 
-def raise_kernel_limits(mountpoint: Path, *, sysfs: Path = SYSFS) -> list[str]:
+def read_ahead_kib(block_size: int) -> int:
+    """The largest request of whole blocks, or of equal parts of one; else the largest at all.
+
+    Read from its start in large pieces, a file is then asked for block by block, and each answer is
+    a slice of an article. One that spans two blocks has to be put together from both: a copy of
+    every byte (measured: 2.57 s of the event loop's processor time a GB, and 2.31 block by block).
+    """
+    least = -(-block_size // LARGEST_REQUEST)
+    wholes = (block_size * max(1, LARGEST_REQUEST // block_size),)
+    parts = (block_size // parts for parts in range(least, 2 * least) if not block_size % parts)
+    fitting = (size for size in (wholes if least == 1 else parts) if not size % PAGE)
+    return next(fitting, LARGEST_REQUEST) // 1024
+
+
+def raise_kernel_limits(mountpoint: Path, block_size: int, *, sysfs: Path = SYSFS) -> list[str]:
     """Raise what may be raised, never lower anything; the files that were written. Never fails.
 
     Asks the mount for its device: call it in a thread while the mount answers.
@@ -40,7 +55,7 @@ def raise_kernel_limits(mountpoint: Path, *, sysfs: Path = SYSFS) -> list[str]:
     bdi = sysfs / "class" / "bdi" / f"{os.major(device)}:{os.minor(device)}"
     connection = sysfs / "fs" / "fuse" / "connections" / str(os.minor(device))
     wanted = (
-        (bdi / "read_ahead_kb", READ_AHEAD_KIB),
+        (bdi / "read_ahead_kb", read_ahead_kib(block_size)),
         (connection / "max_background", MAX_BACKGROUND),
         (connection / "congestion_threshold", MAX_BACKGROUND * 3 // 4),
     )

@@ -88,7 +88,7 @@ async def mounted(
                 nursery.start_soon(turns.watch)
             nursery.start_soon(_serve, session)
             await _probe(mountpoint)
-            await trio.to_thread.run_sync(raise_kernel_limits, mountpoint)
+            await trio.to_thread.run_sync(raise_kernel_limits, mountpoint, operations.block_size)
             yield session
             nursery.cancel_scope.cancel()
     finally:

@@ -274,6 +274,11 @@ class Operations(pyfuse3.Operations):
         if name == CAPABILITY:
             self.has_capability(InodeId(inode))
 
+    @property
+    def block_size(self) -> int:
+        """Bytes of a block."""
+        return self._staged.block_size
+
     def reread_capabilities(self) -> None:
         """The index changed behind us."""
         self._capable = set(self._index.xattrs.having(CAPABILITY))
