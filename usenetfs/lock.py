@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from usenetfs.errors import FilesystemBusyError, LocalStorageError
@@ -31,14 +31,20 @@ def exclusive(lock_file: Path, *, name: str, purpose: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise _busy(descriptor, name) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()} {purpose}\n".encode(errors="surrogateescape"), 0)
+        _write_note(descriptor, f"{os.getpid()} {purpose}\n")
         try:
             yield
         finally:
-            os.ftruncate(descriptor, 0)
+            _write_note(descriptor, "")
     finally:
         os.close(descriptor)
+
+
+def _write_note(descriptor: int, text: str) -> None:
+    """What the others are told. Where a full disk has no room for it, the lock holds as well."""
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(errors="surrogateescape"), 0)
 
 
 def _busy(descriptor: int, name: str) -> FilesystemBusyError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from tests.cli.conftest import PASSPHRASE, User
 from tests.net.test_stream import Certificates
 from usenetfs import lock
 from usenetfs.article.passphrase import MINIMUM_COST
+from usenetfs.cli.output import error_lines
 from usenetfs.config.vault import Vault
-from usenetfs.errors import WrongPassphraseError
+from usenetfs.control.client import RemoteError
+from usenetfs.control.model import ErrorReport
+from usenetfs.errors import DatabaseError, FilesystemBusyError, WrongPassphraseError
 
 GROUP = "alt.binaries.test"
 
@@ -84,3 +88,26 @@ def test_a_failed_command_leaves_no_note_in_the_lock(tmp_path: Path) -> None:
     with pytest.raises(WrongPassphraseError), lock.exclusive(file, name="photos", purpose="x"):
         raise WrongPassphraseError("no")
     assert file.read_text() == ""
+
+
+def test_a_full_disk_does_not_keep_anybody_out(tmp_path: Path) -> None:
+    """The lock holds without its note. (A limit on file sizes is the full disk here.)"""
+    file = tmp_path / "lock"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with lock.exclusive(file, name="photos", purpose="mounted"):
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            with (
+                pytest.raises(FilesystemBusyError, match="by another process"),
+                lock.exclusive(file, name="photos", purpose="x"),
+            ):
+                raise AssertionError("not reached")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_fails_says_who_looks() -> None:
+    assert "usenetfs doctor" in error_lines(DatabaseError("index.db: disk I/O error"))[-1]
+    told = RemoteError(ErrorReport("database", "index.db: disk I/O error"))
+    assert "usenetfs doctor" in error_lines(told)[-1]

@@ -148,3 +148,11 @@ def test_mounted_and_copying_within_five_commands() -> None:
 def test_nothing_but_installation_is_left_out() -> None:
     kinds = {kind for document in DOCUMENTS for kind, _ in blocks(document)}
     assert kinds == {"", "install", "new-machine"}
+
+
+def test_colours_and_bars_are_for_terminals_that_want_them(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "")
+    assert "\x1b[3" in machine.type("usenetfs doctor --offline").text
+    assert "\x1b[3" not in machine.type("NO_COLOR=1 usenetfs doctor --offline").text
+    assert "\x1b" not in machine.type("usenetfs doctor --offline | cat").text
+    assert "\x1b" not in machine.type("TERM=dumb usenetfs doctor --offline").text

@@ -12,6 +12,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from usenetfs.cli.exit_status import ExitStatus, exit_status
 from usenetfs.errors import NoHealthyServersError, UsenetfsError
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def error_lines(error: BaseException) -> list[str]:
     lines = [f"usenetfs: {error.message}"]
     if isinstance(error, NoHealthyServersError):
         lines += [f"  {server}: {reason}" for server, reason in error.reasons.items()]
-    if error.hint:
-        lines.append(f"hint: {error.hint}")
+    hint = error.hint
+    if hint is None and exit_status(error) is ExitStatus.LOCAL_STORAGE:
+        hint = "is the disk full, or failing? usenetfs doctor looks"
+    if hint:
+        lines.append(f"hint: {hint}")
     return lines

@@ -49,7 +49,8 @@ def last_words(directory: Path) -> Iterator[None]:
     try:
         if file is not None:
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            os.write(file, f"process {os.getpid()}, started {now}\n".encode())
+            with contextlib.suppress(OSError):  # a full disk is no reason not to mount
+                os.write(file, f"process {os.getpid()}, started {now}\n".encode())
             faulthandler.enable(file)
         yield
     except UsenetfsError as error:
