@@ -243,6 +243,7 @@ def test_each_command_explains_itself() -> None:
     tree: Any = typer.main.get_command(app)
     for name, command in _commands(tree):
         assert command.help, name
+        assert hasattr(command, "commands") or "Example: usenetfs " in command.help, name
         texts = [command.help] + [
             parameter.help or ""
             for parameter in command.params

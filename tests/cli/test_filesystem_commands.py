@@ -196,6 +196,8 @@ def test_fsck_waits_for_nobody(user: User) -> None:
 def test_the_recovery_key_is_shown_again(user: User) -> None:
     _, recovery_key = user.filesystem()
     assert user.run("key", "show-recovery", "photos").stdout == recovery_key + "\n"
+    shown = json.loads(user.run("key", "show-recovery", "photos", "--json").stdout)
+    assert shown == {"name": "photos", "recovery_key": recovery_key}
 
 
 def test_another_passphrase(user: User) -> None:

@@ -17,7 +17,10 @@ cache_app = typer.Typer(
 
 @cache_app.command("stat")
 def cache_stat(ctx: typer.Context, name: AnyName = None, json: Json = False) -> None:
-    """Show what the cache holds."""
+    """Show what the cache holds.
+
+    Example: usenetfs cache stat photos
+    """
     from usenetfs.cli.commands.cache import stat
 
     stat(ctx.obj, name, as_json=json)
@@ -35,7 +38,10 @@ def cache_drop(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Empty the cache, or a part of it. Nothing is lost: what is read again is fetched again."""
+    """Empty the cache, or a part of it. Nothing is lost: what is read again is fetched again.
+
+    Example: usenetfs cache drop photos:/2019
+    """
     from usenetfs.cli.commands.cache import drop
 
     drop(ctx.obj, place, as_json=json)

@@ -117,7 +117,10 @@ def status(
 
 
 def sync(ctx: typer.Context, name: AnyName = None, json: Json = False) -> None:
-    """Return when everything written so far is on the servers, and in a checkpoint."""
+    """Return when everything written so far is on the servers, and in a checkpoint.
+
+    Example: usenetfs sync photos
+    """
     from usenetfs.cli.commands.sync import run
 
     run(ctx.obj, name, as_json=json)
@@ -166,7 +169,10 @@ def checkpoints(
     ] = 20,
     json: Json = False,
 ) -> None:
-    """List the points in time that are on the servers: mount --at takes any of them."""
+    """List the points in time that are on the servers: mount --at takes any of them.
+
+    Example: usenetfs checkpoints photos -n 100
+    """
     from usenetfs.cli.commands.checkpoints import run
 
     run(ctx.obj, name, count=count, as_json=json)
@@ -182,7 +188,10 @@ def fsck(
     deep: Annotated[bool, typer.Option("--deep", help="Check every page of the index.")] = False,
     json: Json = False,
 ) -> None:
-    """Check an unmounted filesystem's index and staging area; changes nothing without --repair."""
+    """Check an unmounted filesystem's index and staging area; changes nothing without --repair.
+
+    Example: usenetfs fsck photos --deep
+    """
     from usenetfs.cli.commands.fsck import run
 
     run(ctx.obj, name, repair=repair, dry_run=dry_run, deep=deep, as_json=json)

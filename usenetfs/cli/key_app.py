@@ -7,22 +7,28 @@ from typing import Annotated
 
 import typer
 
-from usenetfs.cli.arguments import Name
+from usenetfs.cli.arguments import Json, Name
 
 key_app = typer.Typer(no_args_is_help=True, help="The recovery key, and another passphrase.")
 
 
 @key_app.command("show-recovery")
-def key_show_recovery(ctx: typer.Context, name: Name) -> None:
-    """Print the recovery key: whoever has it can read everything."""
+def key_show_recovery(ctx: typer.Context, name: Name, json: Json = False) -> None:
+    """Print the recovery key: whoever has it can read everything.
+
+    Example: usenetfs key show-recovery photos
+    """
     from usenetfs.cli.commands.key import show_recovery
 
-    show_recovery(ctx.obj, name)
+    show_recovery(ctx.obj, name, as_json=json)
 
 
 @key_app.command("publish")
 def key_publish(ctx: typer.Context, name: Name) -> None:
-    """Post the key records anew: after init --offline, or before they expire on the servers."""
+    """Post the key records anew: after init --offline, or before they expire on the servers.
+
+    Example: usenetfs key publish photos
+    """
     from usenetfs.cli.commands.key import publish
 
     publish(ctx.obj, name)
@@ -43,6 +49,8 @@ def key_change_passphrase(
     """Choose another passphrase; the recovery key stays the same.
 
     What was posted under the old one stays readable with it: see docs/threat-model.md.
+
+    Example: usenetfs key change-passphrase photos
     """
     from usenetfs.cli.commands.key import change_passphrase
 

@@ -81,7 +81,10 @@ def server_add(  # noqa: PLR0913, PLR0917  one for each key of a server
 
 @server_app.command("list")
 def server_list(ctx: typer.Context, json: Json = False) -> None:
-    """Show the configured servers."""
+    """Show the configured servers.
+
+    Example: usenetfs server list
+    """
     from usenetfs.cli.commands.server import list_servers
 
     list_servers(ctx.obj, as_json=json)
@@ -115,7 +118,10 @@ def server_test(
 
 @server_app.command("remove")
 def server_remove(ctx: typer.Context, name: Annotated[str, typer.Argument()]) -> None:
-    """Remove a server and its password."""
+    """Remove a server and its password.
+
+    Example: usenetfs server remove main
+    """
     from usenetfs.cli.commands.server import remove
 
     remove(ctx.obj, name)

@@ -7,18 +7,22 @@ from pathlib import Path
 
 from usenetfs.cli import passphrase, remembered
 from usenetfs.cli.context import Common
-from usenetfs.cli.output import note, say
+from usenetfs.cli.output import note, say, say_json
 from usenetfs.cli.unlock import read_key_file, unlock_filesystem
 from usenetfs.errors import WrongPassphraseError
 
 
-def show_recovery(common: Common, name: str) -> None:
+def show_recovery(common: Common, name: str, *, as_json: bool) -> None:
     """Print the recovery key."""
     from usenetfs.article.recovery_key import format_recovery_key
 
     paths = common.directories.existing(name)
     unlocked = unlock_filesystem(paths, passphrase.obtain(common, prompt=f"Passphrase for {name}"))
-    say(format_recovery_key(unlocked.master_key))
+    recovery_key = format_recovery_key(unlocked.master_key)
+    if as_json:
+        say_json({"name": name, "recovery_key": recovery_key})
+    else:
+        say(recovery_key)
 
 
 def change_passphrase(
