@@ -255,7 +255,6 @@ class Publisher:
 
     async def _publish_changes(self, moment: Moment) -> bool:
         """From a cut to the end. False: the number was passed over."""
-        started = trio.current_time()
         spool = None
         if wants_snapshot(self._state):
             spool = self._documents.new_spool()
@@ -266,7 +265,7 @@ class Publisher:
             if cut is None:
                 asked.met()
                 return True
-            state = self._state
+            state, started = self._state, trio.current_time()
             draft = await trio.to_thread.run_sync(self._draft, cut, state, spool, asked)
             done = not draft.published and not _anew(state)
             self._rest = PATIENCE * (trio.current_time() - started) if done else 0.0
