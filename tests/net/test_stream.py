@@ -64,6 +64,7 @@ async def test_articles_go_there_and_back(
 ) -> None:
     server: dict[str, Any] = {"users": {"me": "secret"}}
     client: dict[str, Any] = {"tls": mode, "username": "me", "password": "secret"}
+    client["connections"] = 2
     if mode is not TlsMode.NONE:
         server |= {"tls_certificate": certificates.certificate, "tls_key": certificates.key}
         server["implicit_tls"] = mode is TlsMode.IMPLICIT
@@ -72,7 +73,17 @@ async def test_articles_go_there_and_back(
         with trio.fail_after(20):
             await providers.post(_yenc_article())
             body = await providers.fetch(message_id(1), lane=Lane.READER)
-        assert body.data == CONTENT
+            assert body.data == CONTENT
+            many: list[bytearray] = []
+
+            async def fetch() -> None:
+                many.append((await providers.fetch(message_id(1), lane=Lane.READAHEAD)).data)
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(30):  # pipelined: what follows a body comes with its end
+                    nursery.start_soon(fetch)
+        assert len(many) == 30
+        assert all(data == CONTENT for data in many)
         assert "secret" not in repr(providers)
 
 
