@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from tests.transfer.world import (
     until,
     uploading,
 )
+from usenetfs import logs
+from usenetfs.config.models import LogSection
 from usenetfs.errors import DataUnavailableError
 from usenetfs.types import InodeId
 
@@ -245,3 +248,16 @@ async def test_what_is_lost_is_asked_for_twice_and_not_for_ever(
         with pytest.raises(DataUnavailableError):
             await world.read(inode, 0, BLOCK)
         assert servers.calls["fetch"] == 3, "nobody was asked: asking again would be idle"
+
+
+async def test_a_fetch_is_in_the_log_with_its_operation(
+    tmp_path: Path, servers: FakeServers
+) -> None:
+    """So that it can be followed; the level is one that is asked for."""
+    with logs.running(tmp_path / "logs", LogSection(download="debug")):
+        async with opened_world(tmp_path, servers) as world:
+            inode = await stored_file(world, os.urandom(BLOCK))
+            await world.read(inode, 0, 10)
+    text = (tmp_path / "logs/download.log").read_text()
+    line = r"DEBUG usenetfs\.download \[[0-9a-f]{4}-\d+\]: article \d+/\d+ is fetched, \d+ bytes"
+    assert len(re.findall(line, text)) == 1

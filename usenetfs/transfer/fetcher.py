@@ -300,6 +300,7 @@ class Fetcher:
             ) as operation:
                 container = await self._from_servers(fetch, fetch.urgency, frozenset())
                 operation.octets = container.size
+                log.debug("article %d/%d is fetched, %d bytes", epoch, number, container.size)
         for_cache_alone = fetch.keep and fetch.urgency.lane is Lane.VERIFY
         if not for_cache_alone:
             self._containers.keep(fetch.article, container, ahead=not fetch.waiting)
