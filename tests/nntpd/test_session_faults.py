@@ -272,6 +272,21 @@ async def test_session_ended_after_a_time(
         assert rest.startswith(b"400 ") if silent == "no" else not rest
 
 
+@pytest.mark.parametrize("silent", ["yes", "no"])
+async def test_a_session_that_is_over_does_not_outlive_its_client(
+    start: Start, silent: str
+) -> None:
+    """A reply is held back when the session's time ends, and the client does not wait for it."""
+    plan = f"CONNECT nth 1 end seconds=0.2 silent={silent}\nDATE nth 1 stall seconds=60"
+    async with start(plan) as server:
+        async with await Client.connect(server) as client:
+            await client.send(b"DATE\r\n")
+            await trio.sleep(0.4)
+            assert server.counters.connections == 1
+        with trio.fail_after(5):
+            await until_all_are_gone(server)
+
+
 async def test_session_ended_after_articles(start: Start) -> None:
     async with _session(start, "CONNECT nth 1 end articles=3") as (server, client):
         message_id = await _posted(client)

@@ -78,14 +78,26 @@ class Session:
         lost: BaseExceptionGroup[Exception] | None = None
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._replies.send_all)
+                nursery.start_soon(self._send_all, nursery.cancel_scope)
                 with self._replies:
                     await self._greet()
                     await self._serve()
+                await self._await_end()
         except* (trio.BrokenResourceError, trio.TooSlowError, ConnectionLostError) as group:
             lost = group
         if lost is not None:
             raise trio.BrokenResourceError(str(lost.exceptions[0])) from lost
+
+    async def _send_all(self, scope: trio.CancelScope) -> None:
+        await self._replies.send_all()
+        scope.cancel()
+
+    async def _await_end(self) -> None:
+        """The session is over but for replies that are held back: not for one who has gone."""
+        rest = memoryview(bytearray(4096))
+        while await self._wire.receive_into(rest):
+            pass
+        self._replies.hurry()
 
     async def _serve(self) -> None:
         while not self._over and self._protocol.state not in _OVER:
