@@ -19,7 +19,8 @@ from usenetfs.errors import (
     FilesystemExistsError,
     SchemaVersionError,
 )
-from usenetfs.index.database import translate
+from usenetfs.index.database import SMALL, translate
+from usenetfs.index.dirents import _LIST
 from usenetfs.index.index import ROOT_MODE, Index
 from usenetfs.index.schema import LOCAL_TABLES, REPLICATED_TABLES, SCHEMA_VERSION
 from usenetfs.types import ROOT_INODE
@@ -378,13 +379,45 @@ def test_what_is_free_goes_back_to_the_disk(path: Path) -> None:
     assert path.stat().st_size == now * 4096
 
 
+def fill(index: Index, count: int) -> None:
+    """So many names, quickly."""
+    with index.transaction():
+        made = index.inodes.insert_many([(0o100644, 0, 0, 1, 0, 0, (1, 1, 1))] * count)
+        index.dirents.insert_many((ROOT_INODE, b"%d" % number, number) for number in made)
+
+
+def statistics(index: Index) -> dict[str, int]:
+    """Rows of each table, as the planner believes."""
+    found = index.database.rows(
+        "SELECT tbl, max(CAST(stat AS INTEGER)) FROM sqlite_stat1 GROUP BY 1"
+    )
+    return dict(found)
+
+
 def test_closing_leaves_statistics_for_the_planner(path: Path) -> None:
     with create(path) as index:
-        for number in range(50):
-            make_file(index, b"%d" % number)
+        fill(index, SMALL + 1)
+        assert len(index.dirents.list(ROOT_INODE, 0, 10)) == 10
     with reopen(path) as index:
-        tables = {row[0] for row in index.database.rows("SELECT tbl FROM sqlite_stat1")}
-        assert "dirents" in tables
+        assert statistics(index)["dirents"] > SMALL
+        assert "meta" not in statistics(index)
+
+
+def test_a_listing_reads_no_more_than_it_gives_however_the_tables_grew(path: Path) -> None:
+    """Closed with one inode, with statistics as earlier versions left them."""
+    with create(path) as index:
+        assert index.dirents.list(ROOT_INODE, 0, 10) == []
+    damage(path, "ANALYZE")
+    damage(path, "DELETE FROM sqlite_stat1 WHERE tbl = 'inodes'")
+    damage(path, "INSERT INTO sqlite_stat1 VALUES ('inodes', NULL, '1')")
+    damage(path, "INSERT INTO sqlite_stat1 VALUES ('dirents', 'dirents', '10100 81 1')")
+    with reopen(path) as index:
+        fill(index, 3000)
+        plan = index.database.rows(f"EXPLAIN QUERY PLAN {_LIST}", (ROOT_INODE, 0, 10))
+        assert [row[3].split()[0] for row in plan] == ["SEARCH", "SEARCH"]
+    with reopen(path) as index:
+        plan = index.database.rows(f"EXPLAIN QUERY PLAN {_LIST}", (ROOT_INODE, 0, 10))
+        assert [row[3].split()[0] for row in plan] == ["SEARCH", "SEARCH"]
         assert index.check(deep=True) == []
 
 
