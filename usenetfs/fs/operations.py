@@ -234,6 +234,8 @@ class Operations(pyfuse3.Operations):
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         if name == CAPABILITY and inode not in self._capable:
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+        if name.startswith(b"system."):  # nothing sets one; after this answer ls asks no more
+            raise pyfuse3.FUSEError(errno.ENOTSUP)
         return await self._getxattr(inode, name)
 
     @guarded
