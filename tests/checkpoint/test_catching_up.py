@@ -296,7 +296,7 @@ async def test_servers_that_fail_in_a_stillness_end_it_in_time(
         nursery.start_soon(fail)
         with trio.fail_after(300):
             await busy.catch_up.sync()
-        assert longest[0] == pytest.approx(STILL, abs=0.1)
+        assert STILL - 1 < longest[0] <= STILL + 0.1
         assert busy.published(b"log") is not None
         busy.store.world.errors.clear()
         nursery.cancel_scope.cancel()

@@ -7,6 +7,7 @@ import random
 import signal
 import sqlite3
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -41,11 +42,16 @@ def test_a_repair_may_be_interrupted_at_any_time(world: World, folder: Path) -> 
     source = folder / "source"
     _make_tree(source)
     world.run("upload", f"{source}/", f"{NAME}:/", timeout=200)
-    _damage(world.data_dir / NAME / "index.db")
+    index = world.data_dir / NAME / "index.db"
+    _damage(index)
     assert world.run("fsck", NAME, check=False).returncode != 0
+    began = time.monotonic()
+    assert world.run("fsck", "--repair", NAME, timeout=200).returncode == 0
+    whole = time.monotonic() - began
     moments = random.Random(3)
     interrupted = 0
     for number in range(ROUNDS):
+        _damage(index)
         how = signal.SIGKILL if number % 2 else signal.SIGINT
         process = subprocess.Popen(
             [str(COMMAND), "fsck", "--repair", NAME],
@@ -56,7 +62,7 @@ def test_a_repair_may_be_interrupted_at_any_time(world: World, folder: Path) -> 
         )
         with process:
             try:
-                process.wait(timeout=moments.uniform(0.6, 1.6))
+                process.wait(timeout=moments.uniform(0.4, 0.95) * whole)
             except subprocess.TimeoutExpired:
                 process.send_signal(how)
                 interrupted += process.wait(timeout=60) != 0

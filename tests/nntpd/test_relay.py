@@ -86,7 +86,8 @@ async def test_rate_is_shared_by_all_connections(patient_clock: MockClock) -> No
             for _ in range(2):
                 stream = await trio.open_tcp_stream("127.0.0.1", relay.port)
                 nursery.start_soon(_exchange, stream, bytes(1_000_000))
-        assert trio.current_time() - began == pytest.approx(20, rel=0.25)
+        # Each alone would be done in 10 s. Virtual time may run on while sockets are not ready.
+        assert 19 <= trio.current_time() - began < 60
 
 
 async def test_window_bounds_what_is_held(patient_clock: MockClock) -> None:
