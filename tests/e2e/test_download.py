@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,6 +142,7 @@ def test_articles_that_are_gone(folder: Path) -> None:
         world.run("init", NAME)
         source, target = _large(world, folder), folder / "target"
         make_odd_files(source / "odd")
+        threading.Event().wait(2.5)  # until the last of them has expired
         for _ in range(2):
             done = world.run("download", f"{NAME}:/", target, check=False)
             assert done.returncode == ExitStatus.DATA_UNAVAILABLE

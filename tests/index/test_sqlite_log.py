@@ -16,6 +16,12 @@ try:
     apsw.Connection(sys.argv[1]).execute("SELECT * FROM sqlite_master").fetchall()
 except apsw.NotADBError:
     pass
+memory = apsw.Connection(":memory:")
+memory.execute("CREATE TABLE t (x UNIQUE); INSERT INTO t VALUES (1)")
+try:
+    memory.execute("INSERT INTO t VALUES (1)")
+except apsw.ConstraintError:
+    pass
 log_sqlite_errors()
 """
 
@@ -34,3 +40,4 @@ def test_a_damaged_file_is_reported_by_sqlite_itself(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "usenetfs.database.sqlite ERROR SQLITE_LOG: file is not a database" in done.stderr
+    assert "constraint" not in done.stderr.lower(), "that is the business of who made the statement"
