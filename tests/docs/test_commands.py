@@ -124,11 +124,17 @@ def commands() -> list[tuple[str, str]]:
     ]
 
 
+def _logs(home: Path) -> str:
+    """The end of what the daemons there said of their work: where a failure is explained."""
+    logs = (path for path in sorted(home.rglob("*.log")) if path.is_file())
+    return "\n".join(path.read_text(errors="replace")[-3000:] for path in logs)
+
+
 def test_each_command_works(machines: dict[str, Machine]) -> None:
     shown = ""
     for kind, command in commands():
         done = machines[kind].type(command)
-        assert done.status == 0, f"{command}\n{done.text}"
+        assert done.status == 0, f"{command}\n{done.text}\n{_logs(machines[kind].home)}"
         assert "Traceback" not in done.text
         shown += done.text
     assert PASSWORD not in shown
