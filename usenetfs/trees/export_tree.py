@@ -176,12 +176,8 @@ class TreeExport:
     async def _dispatch(self, item: Item, send: trio.MemorySendChannel[Item]) -> None:
         """Hand out work; further names of a file that is on its way are linked later."""
         group = item.group = self._links.meet(item.row.id, item.row.nlink)
-        if group is not None and group.sending:
-            group.waiting.append(item)
-            return
-        if group is not None:
-            group.sending = group.placed is None
-        await send.send(item)
+        if group is None or not group.must_wait(item):
+            await send.send(item)
 
     async def _release(self, folder: Folder[Place]) -> None:
         """One thing of a folder is done; folders that are done get their attributes."""
@@ -205,23 +201,11 @@ class TreeExport:
 
     async def _with_links(self, item: Item) -> None:
         """One thing, and the names that waited for it."""
-        todo: Item | None = item
-        while todo is not None:
-            placed = await self._one(todo)
-            group, path = todo.group, todo.path
-            todo = None
-            if group is None:
-                return
-            group.sending = False
-            if placed:
-                group.placed = group.placed or path
-            if group.placed is None and group.waiting:
-                todo = group.waiting.pop(0)
-                group.sending = True
-            else:
-                waiting, group.waiting = group.waiting, []
-                for other in waiting:
-                    await self._one(other)
+        todo = [item]
+        for one in todo:
+            placed = await self._one(one)
+            if one.group is not None:
+                todo += one.group.tried(one.path if placed else None)
 
     async def _one(self, item: Item) -> bool:
         """Whether it is there now."""

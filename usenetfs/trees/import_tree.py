@@ -172,13 +172,7 @@ class TreeImport:
     def _must_wait(self, item: Item) -> bool:
         """Whether another name of the same file is being sent: then this one is linked later."""
         group = item.group = self._meet(item.entry.status)
-        if group is None:
-            return False
-        if group.sending:
-            group.waiting.append(item)
-            return True
-        group.sending = group.placed is None
-        return False
+        return group is not None and group.must_wait(item)
 
     def _meet(self, status: os.stat_result) -> LinkGroup[Item, InodeId] | None:
         return self._links.meet((status.st_dev, status.st_ino), status.st_nlink)
@@ -242,21 +236,11 @@ class TreeImport:
 
     async def _single(self, item: Item) -> None:
         """One thing that is no small file with one name, and those that waited for it."""
-        todo: Item | None = item
-        while todo is not None:
-            inode = await self._place_single(todo)
-            group = todo.group
-            todo = None
-            if group is None:
-                return
-            group.placed, group.sending = inode, False
-            if inode is None and group.waiting and not self._options.dry_run:
-                todo = group.waiting.pop(0)
-                group.sending = True
-            else:
-                waiting, group.waiting = group.waiting, []
-                for other in waiting:
-                    await self._place_single(other)
+        todo = [item]
+        for one in todo:
+            inode = await self._place_single(one)
+            if one.group is not None:
+                todo += one.group.tried(inode, retry=not self._options.dry_run)
 
     async def _place_single(self, item: Item) -> InodeId | None:
         entry, folder = item.entry, item.folder

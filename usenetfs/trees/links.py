@@ -26,6 +26,29 @@ class LinkGroup(Generic[T, P]):
     sending: bool = False
     waiting: list[T] = field(default_factory=list)
 
+    def must_wait(self, item: T) -> bool:
+        """Whether another name is being sent: then this one is among those that wait for it."""
+        if self.sending:
+            self.waiting.append(item)
+            return True
+        self.sending = self.placed is None
+        return False
+
+    def tried(self, placed: P | None, *, retry: bool = True) -> list[T]:
+        """A name was dealt with, and is at ``placed`` (None: it failed); what is to be done next.
+
+        Where none is placed yet, that is one of those that wait, unless there is to be no
+        ``retry``; else all of them.
+        """
+        self.sending = False
+        if self.placed is None:
+            self.placed = placed
+        if self.placed is None and self.waiting and retry:
+            self.sending = True
+            return [self.waiting.pop(0)]
+        released, self.waiting = self.waiting, []
+        return released
+
 
 class Links(Generic[T, P]):
     """Groups by what identifies a file where it comes from."""
