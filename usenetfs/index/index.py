@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import apsw
 
-from usenetfs.errors import DatabaseError, FilesystemExistsError, SchemaVersionError
+from usenetfs.errors import DatabaseError, FilesystemExistsError
 from usenetfs.index.articles import ArticleState, ArticleTable, InFlightArticle
 from usenetfs.index.attributes import SymlinkTable, XattrTable
 from usenetfs.index.blocks import BlockLocation, BlockTable
@@ -35,14 +33,13 @@ from usenetfs.index.database import (
     CACHE,
     Database,
     Transaction,
-    make_shrinkable,
     sync_directory,
     translate,
 )
 from usenetfs.index.dirents import DirentTable
-from usenetfs.index.inodes import COLUMNS, Inode, InodeTable
-from usenetfs.index.migrate import STEPS, migrate
-from usenetfs.index.schema import APPLICATION_ID, CREATE_SCHEMA, SCHEMA_VERSION
+from usenetfs.index.identity import FilesystemIdentity, build, identify, key_check
+from usenetfs.index.inodes import Inode, InodeTable
+from usenetfs.index.migrate import migrate
 from usenetfs.index.segments import SegmentTable
 from usenetfs.index.staging import StagingTable
 from usenetfs.index.totals import Amount, Counter, TotalsTable
@@ -58,17 +55,6 @@ GIVEN_BACK: Final = 256
 
 WORTH_GIVING_BACK: Final = 4096
 """Fewer free pages than these are kept for what comes."""
-
-
-@dataclass(frozen=True, slots=True)
-class FilesystemIdentity:
-    """What the index says it is. ``block_size`` in bytes."""
-
-    filesystem_id: bytes
-    name: str
-    block_size: int
-    epoch: int
-    schema_version: int
 
 
 class Index(Transitions):
@@ -138,7 +124,7 @@ class Index(Transitions):
             "name": name,
             "block_size": block_size,
             "epoch": epoch,
-            "directory_key_check": _key_check(directory_key),
+            "directory_key_check": key_check(directory_key),
         }
         root = (
             ROOT_INODE,
@@ -155,7 +141,7 @@ class Index(Transitions):
         temporary = path.with_name(path.name + ".new")
         temporary.unlink(missing_ok=True)
         try:
-            _build(temporary, meta, root)
+            build(temporary, meta, root)
             os.link(temporary, path)
         except FileExistsError as error:
             raise FilesystemExistsError(f"{path} exists already") from error
@@ -197,7 +183,7 @@ class Index(Transitions):
         database = Database(path, read_only=read_only, cache=cache)
         try:
             migrate(database)
-            identity = _identify(database, directory_key)
+            identity = identify(database, directory_key)
             index = cls(database, identity, directory_key=directory_key, batch=batch)
             if not read_only:
                 index.closed.carry_out()
@@ -438,64 +424,3 @@ LEFT JOIN local_staging w ON w.inode = b.inode AND w.block = b.number
 WHERE b.inode = ? AND b.number >= ? AND b.number < ?
 GROUP BY a.state
 """
-
-
-def _key_check(directory_key: bytes) -> bytes:
-    """Tells whether a directory key is the one the names were placed with."""
-    return blake2b(b"usenetfs index", digest_size=8, key=directory_key).digest()
-
-
-def _build(path: Path, meta: dict[str, object], root: tuple[int, ...]) -> None:
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-    try:
-        make_shrinkable(connection)
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(CREATE_SCHEMA)
-        connection.executemany(
-            "INSERT INTO meta (key, value) VALUES (?, ?)",
-            list(meta.items()),
-        )
-        connection.executemany(
-            "INSERT INTO local_totals (name, count, bytes) VALUES (?, ?, 0)",
-            [(int(name), int(name is Counter.DIRECTORIES)) for name in Counter],
-        )
-        connection.execute(
-            f"INSERT INTO inodes ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", root
-        )
-        connection.pragma("application_id", APPLICATION_ID)
-        connection.pragma("user_version", SCHEMA_VERSION)
-        connection.execute("COMMIT")
-    finally:
-        connection.close(True)
-
-
-def _identify(database: Database, directory_key: bytes) -> FilesystemIdentity:
-    path = database.path
-    if database.value("PRAGMA application_id") != APPLICATION_ID:
-        raise DatabaseError(f"{path} is not an index of usenetfs", hint="check the path")
-    version = database.value("PRAGMA user_version")
-    if version != SCHEMA_VERSION:
-        hint = "open it once with the version that made it"
-        if version > SCHEMA_VERSION:
-            hint = "install a newer usenetfs"
-        elif version in STEPS:
-            hint = "mount it once, not read-only: that brings it to this version"
-        raise SchemaVersionError(
-            f"{path} has schema version {version}, this program knows {SCHEMA_VERSION}", hint=hint
-        )
-    meta: dict[str, Any] = dict(database.rows("SELECT key, value FROM meta"))
-    try:
-        identity = FilesystemIdentity(
-            filesystem_id=meta["filesystem_id"],
-            name=meta["name"],
-            block_size=meta["block_size"],
-            epoch=meta["epoch"],
-            schema_version=version,
-        )
-        check = meta["directory_key_check"]
-    except KeyError as error:
-        raise DatabaseError(f"{path} is damaged: it does not say its {error.args[0]}") from error
-    if check != _key_check(directory_key):
-        raise DatabaseError(f"{path} belongs to another filesystem's key")
-    return identity

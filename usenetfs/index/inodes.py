@@ -8,8 +8,9 @@ It must not know names (dirents.py) or content (blocks.py, staging.py).
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from usenetfs.index.database import Database
 from usenetfs.index.totals import Amount, Counter, TotalsTable
@@ -35,6 +36,14 @@ class Inode:
     atime_ns: int
     mtime_ns: int
     ctime_ns: int
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """The values, in the order of :data:`COLUMNS`."""
+        return _columns(self)
+
+
+_columns: Callable[[Inode], tuple[int, ...]] = attrgetter(*COLUMNS.split(", "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,21 +105,7 @@ class InodeTable:
         """Insert whole rows, under numbers that were reserved. Inside a transaction."""
         self._database.write_many(
             f"INSERT INTO inodes ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                (
-                    row.id,
-                    row.mode,
-                    row.uid,
-                    row.gid,
-                    row.nlink,
-                    row.size,
-                    row.rdev,
-                    row.atime_ns,
-                    row.mtime_ns,
-                    row.ctime_ns,
-                )
-                for row in rows
-            ),
+            (row.columns for row in rows),
         )
         for row in rows:
             self._next = max(self._next, row.id + 1)

@@ -160,23 +160,7 @@ def _checksum(number: int, payload: bytes) -> int:
 
 
 def _packed(closed: ClosedFile) -> bytes:
-    row = closed.inode
-    parts = [
-        _INODE.pack(
-            row.id,
-            row.mode,
-            row.uid,
-            row.gid,
-            row.nlink,
-            row.size,
-            row.rdev,
-            row.atime_ns,
-            row.mtime_ns,
-            row.ctime_ns,
-            len(closed.names),
-            len(closed.blocks),
-        )
-    ]
+    parts = [_INODE.pack(*closed.inode.columns, len(closed.names), len(closed.blocks))]
     for parent, name in closed.names:
         parts += _NAME.pack(parent, len(name)), name
     for block in closed.blocks:
