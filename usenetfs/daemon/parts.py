@@ -183,28 +183,10 @@ def _wire(
     content.on_small = prefetcher.small_file
     care = CacheCare(index, fetcher, cache, Pins(options.paths.pins))
     publisher = _make_publisher(options, keys, index, files, providers, retries, errors, tracker)
-    catch_up = CatchUp(
-        index,
-        uploader,
-        publisher,
-        stillness,
-        save=files.save,
-        most_held=max(settings.checkpoint.max_held, 2 * settings.checkpoint.interval),
-        report=errors.report,
+    catch_up = _make_catch_up(options, index, files, uploader, publisher, stillness, errors)
+    operations = _make_operations(
+        options, index, inodes, namespace, files, staged, prefetcher, care, errors, tracker
     )
-    operations = Operations(
-        index,
-        inodes,
-        namespace,
-        files,
-        staged,
-        prefetcher,
-        care,
-        read_only=options.read_only,
-        writeback=options.writeback,
-        report=errors.report,
-    )
-    operations.observe = tracker.observe
     operations.may_change = lambda: not publisher.fenced.is_set()
     kernel = KernelCache(inodes)
     store = TreeStore(
@@ -307,6 +289,57 @@ def _make_publisher(
         report=errors.report,
         tracker=tracker,
     )
+
+
+def _make_catch_up(
+    options: DaemonOptions,
+    index: Index,
+    files: Files,
+    uploader: Uploader,
+    publisher: Publisher,
+    stillness: Stillness,
+    errors: RecentErrors,
+) -> CatchUp:
+    """What sees to it that nothing is left out of checkpoints for ever."""
+    settings = options.settings.checkpoint
+    return CatchUp(
+        index,
+        uploader,
+        publisher,
+        stillness,
+        save=files.save,
+        most_held=max(settings.max_held, 2 * settings.interval),
+        report=errors.report,
+    )
+
+
+def _make_operations(
+    options: DaemonOptions,
+    index: Index,
+    inodes: LiveInodes,
+    namespace: Namespace,
+    files: Files,
+    staged: StagedBlocks,
+    prefetcher: Prefetcher,
+    care: CacheCare,
+    errors: RecentErrors,
+    tracker: Tracker,
+) -> Operations:
+    """What answers the kernel."""
+    operations = Operations(
+        index,
+        inodes,
+        namespace,
+        files,
+        staged,
+        prefetcher,
+        care,
+        read_only=options.read_only,
+        writeback=options.writeback,
+        report=errors.report,
+    )
+    operations.observe = tracker.observe
+    return operations
 
 
 def _make_sender(
