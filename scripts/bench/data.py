@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sysconfig
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Final
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+from scripts.trees import library_text
 
 CHUNK: Final = 1 << 20
 
@@ -42,9 +43,7 @@ def write_compressible(path: Path, size: int) -> None:
 
     The standard library's sources again and again, a number in front of every line so many.
     """
-    sources = b"".join(
-        file.read_bytes() for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
-    )
+    sources = library_text()
     written = pass_number = 0
     with path.open("wb") as file:
         while written < size:

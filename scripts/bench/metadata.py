@@ -27,7 +27,7 @@ from scripts.bench.data import write_tar
 from scripts.bench.machine import CHECKOUT
 from scripts.bench.processes import Watch, ended_whatever_happens, run_measured
 from scripts.bench.samples import MB, BenchError, Contestant, Sample, Scenario
-from scripts.trees import copy_real_tree, total_size
+from scripts.trees import copy_sized_tree, total_size
 from scripts.world import COMMAND, CommandError, Mount, World
 
 FILESYSTEM: Final = "bench"
@@ -114,7 +114,7 @@ def works(folder: Path) -> list[Work]:
 
 def _make_archive(archive: Path) -> int:
     tree = archive.with_name("tree")
-    copy_real_tree(tree)
+    copy_sized_tree(tree)
     write_tar(archive, tree)
     size = total_size(tree)
     shutil.rmtree(tree)

@@ -19,7 +19,7 @@ from scripts.bench import servers
 from scripts.bench.command import Options
 from scripts.bench.data import sha256, write_random, write_tar
 from scripts.bench.samples import BenchError
-from scripts.trees import copy_real_tree, hashes
+from scripts.trees import copy_sized_tree, hashes
 from scripts.world import CommandError, Endpoint, Mount, World
 
 FILESYSTEM: Final = "bench"
@@ -132,7 +132,7 @@ def hash_of(part: str, number: int) -> int:
 
 def _make_tree(top: Path) -> None:
     top.mkdir()
-    copy_real_tree(top)
+    copy_sized_tree(top)
 
 
 def _hashes(path: Path) -> dict[str, bytes]:

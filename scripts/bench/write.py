@@ -26,7 +26,7 @@ from scripts.bench.machine import CHECKOUT
 from scripts.bench.movers import BARE, Mover
 from scripts.bench.processes import Watch, run_measured
 from scripts.bench.samples import BenchError, Contestant, Sample, Scenario
-from scripts.trees import copy_real_tree, hashes, total_size
+from scripts.trees import copy_sized_tree, hashes, total_size
 from scripts.world import COMMAND, CommandError, World
 from usenetfs.config.units import human_size
 
@@ -73,7 +73,7 @@ def _make_compressible(work: Work, size: int) -> None:
 
 
 def _make_tree(work: Work, _: int) -> None:
-    copy_real_tree(work.source)
+    copy_sized_tree(work.source)
     write_tar(work.flat, work.source)
 
 
