@@ -26,6 +26,7 @@ from usenetfs.errors import (
 )
 from usenetfs.index.chain import ChainState
 from usenetfs.index.index import Index
+from usenetfs.types import Lane, MessageId
 
 
 def make_index(path: Path) -> Index:
@@ -428,6 +429,36 @@ async def test_it_is_fenced_before_it_begins_if_it_can_be_known(
         publisher = publisher_of(other, servers, tmp_path)
         await publisher.run()  # returns: there is nothing more to do
         assert publisher.fenced.is_set()
+
+
+async def test_its_own_checkpoint_is_not_taken_for_another_writers(
+    tmp_path: Path,
+    path: Path,
+    servers: FakeServers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first question, whether somebody has gone on, is answered late."""
+    with make_index(path) as index:
+        await publisher_of(index, servers, tmp_path, interval=0.05).publish()
+    ask, asked = servers.stat, trio.Event()
+
+    async def slowly(message_id: MessageId, *, lane: Lane) -> str | None:
+        if not asked.is_set():
+            asked.set()
+            await trio.sleep(1)
+        return await ask(message_id, lane=lane)
+
+    monkeypatch.setattr(servers, "stat", slowly)
+    with open_index(path) as index:
+        make_file(index, b"new")
+        publisher = publisher_of(index, servers, tmp_path, interval=0.05)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publisher.run)
+            await asked.wait()
+            assert await publisher.publish() == 1
+            await trio.sleep(1.5)
+            nursery.cancel_scope.cancel()
+        assert not publisher.fenced.is_set()
 
 
 async def test_whoever_is_not_fenced_ends_with_the_call(publisher: Publisher) -> None:

@@ -431,12 +431,16 @@ class Publisher:
     # --- fencing ---------------------------------------------------------------------------------
 
     async def _look_ahead(self) -> None:
-        """Whether somebody else has gone on where we are: then we are fenced before we begin."""
-        if self._state.number == NONE_YET or self._index.chain.under_way() is not None:
-            return
-        number = self._state.number + 1
-        if await self._sender.exists(number):
-            await self._fence(number, 0)
+        """Whether somebody else has gone on where we are: then we are fenced before we begin.
+
+        Nothing is published meanwhile: the answer might come late and find our own checkpoint.
+        """
+        async with self._lock:
+            if self._state.number == NONE_YET or self._index.chain.under_way() is not None:
+                return
+            number = self._state.number + 1
+            if await self._sender.exists(number):
+                await self._fence(number, 0)
 
     async def _fence(self, number: int, copy: int) -> None:
         """Another writer has this number: we write no more."""
