@@ -255,6 +255,11 @@ class PrivateInn:
 
     # --- processes
 
+    def cancel(self, message_id: str) -> None:
+        """Take an article away, as its author's cancel message or a takedown does."""
+        control = [str(self._bin / "ctlinnd"), "-t", "30", "cancel", message_id]
+        _run(self._as_news(control), cwd=self.directory, env=self._environment())
+
     def _end(self, how: signal.Signals) -> None:
         processes, self._processes = self._processes, []
         for process in reversed(processes):

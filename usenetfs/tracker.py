@@ -57,6 +57,8 @@ class Kind(enum.StrEnum):
     """``usenetfs upload``."""
     EXPORT = "export"
     """``usenetfs download``."""
+    VERIFY = "verify"
+    """``usenetfs verify``."""
 
 
 class Outcome(enum.StrEnum):

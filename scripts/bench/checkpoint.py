@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,7 +71,9 @@ class QuickServers(FakeServers):
         self.sent[article.message_id] = article.wire
         return PostResult("one", article.message_id)
 
-    async def stat(self, message_id: MessageId, *, lane: Lane) -> str | None:
+    async def stat(
+        self, message_id: MessageId, *, lane: Lane, exclude: AbstractSet[str] = frozenset()
+    ) -> str | None:
         await trio.lowlevel.checkpoint()
         return "one" if message_id in self.sent else None
 

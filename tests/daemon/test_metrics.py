@@ -26,6 +26,8 @@ from usenetfs.control.model import (
     SpeedReport,
     StatusReport,
     UploadReport,
+    VerificationReport,
+    VerifiedReport,
 )
 from usenetfs.daemon.metrics import render_metrics
 from usenetfs.tracker import Kind, Tracker
@@ -45,6 +47,10 @@ STATUS = StatusReport(
     upload=SpeedReport(2e6, 1e6, 55),
     download=SpeedReport(3e6, 1e6, 66),
     limits=LimitsReport(rate_now=5),
+    verified=VerifiedReport(present=11, lost=12, bytes_read=13),
+    last_verification=VerificationReport(
+        1000.0, lost=14, files_damaged=15, unknown=16, chain="present", keys="lost"
+    ),
     servers=(
         ServerReport(
             'a"b',
@@ -128,6 +134,14 @@ def test_the_numbers_are_those_of_the_status(tracker: Tracker) -> None:
         "usenet_request_duration_seconds_count{request=read}": 1,
         "usenet_operations_total{operation=upload,outcome=failed}": 1,
         "usenet_checkpoint_number": 4,
+        "usenet_verified_articles_total{outcome=present}": 11,
+        "usenet_verified_articles_total{outcome=lost}": 12,
+        "usenet_verified_bytes_total": 13,
+        "usenet_verification_time_seconds": 1000,
+        "usenet_verification_lost_articles": 14,
+        "usenet_verification_damaged_files": 15,
+        "usenet_verification_unknown_articles": 16,
+        "usenet_verification_recovery_lost": 1,
         "usenet_upload_limit_bytes_per_second": 5,
     }
     assert {name: found.get(name) for name in expected} == expected

@@ -94,7 +94,12 @@ class FakeServers:
         self.after_post(article)
         return PostResult("one", stored_as)
 
-    async def stat(self, message_id: MessageId, *, lane: Lane) -> str | None:
+    def storage_groups(self) -> dict[str, frozenset[str]]:
+        return {server: frozenset({server}) for server in self.servers}
+
+    async def stat(
+        self, message_id: MessageId, *, lane: Lane, exclude: AbstractSet[str] = frozenset()
+    ) -> str | None:
         await trio.lowlevel.checkpoint()
         self.calls["stat"] += 1
         self._check_up()

@@ -60,8 +60,10 @@ class ArticleReader:
         filesystem_id: bytes,
         retries: RetryManager,
         patience: float,
+        lane: Lane = Lane.METADATA,
     ) -> None:
         self.keys = keys
+        self._lane = lane
         self._source = source
         self._filesystem_id = filesystem_id
         self._retries = retries
@@ -78,7 +80,7 @@ class ArticleReader:
         self.asked += 1
         async for attempt in self._retrying("stat"):
             with attempt:
-                return await self._source.stat(message_id, lane=Lane.METADATA) is not None
+                return await self._source.stat(message_id, lane=self._lane) is not None
         raise AssertionError("retrying ends with a result or an error")
 
     async def open(self, message_id: MessageId, article: ArticleId, kind: Kind) -> Container:
@@ -111,7 +113,7 @@ class ArticleReader:
         async for attempt in self._retrying("fetch"):
             with attempt:
                 return await self._source.fetch(
-                    message_id, lane=Lane.METADATA, exclude=frozenset(wrong), fresh=True
+                    message_id, lane=self._lane, exclude=frozenset(wrong), fresh=True
                 )
         raise AssertionError("retrying ends with a result or an error")
 

@@ -63,8 +63,16 @@ class FoundRecord:
 class KeyRecords:
     """``patience``: seconds to go on while no server can be reached, or an article not seen."""
 
-    def __init__(self, target: RecordTarget, *, retries: RetryManager, patience: float) -> None:
+    def __init__(
+        self,
+        target: RecordTarget,
+        *,
+        retries: RetryManager,
+        patience: float,
+        lane: Lane = Lane.METADATA,
+    ) -> None:
         self._target = target
+        self._lane = lane
         self._retries = retries
         self._patience = patience
 
@@ -107,7 +115,7 @@ class KeyRecords:
         async for attempt in self._retrying("fetch"):
             with attempt:
                 body = await self._target.fetch(
-                    locator.message_id(generation, copy), lane=Lane.METADATA, fresh=True
+                    locator.message_id(generation, copy), lane=self._lane, fresh=True
                 )
                 key_file = open_key_record(locator, body.data, generation=generation)
                 return FoundRecord(generation, key_file)
@@ -116,7 +124,7 @@ class KeyRecords:
     async def _exists(self, message_id: MessageId) -> bool:
         async for attempt in self._retrying("stat"):
             with attempt:
-                return await self._target.stat(message_id, lane=Lane.METADATA) is not None
+                return await self._target.stat(message_id, lane=self._lane) is not None
         raise AssertionError("retrying ends with a result or an error")
 
     # --- posting
@@ -160,7 +168,7 @@ class KeyRecords:
         async for attempt in self._retrying("post"):
             with attempt:
                 try:
-                    await self._target.post(outgoing, lane=Lane.METADATA)
+                    await self._target.post(outgoing, lane=self._lane)
                 except PostInDoubtError:
                     in_doubt = True  # RFC 3977 §6.3.1: again under the same Message-ID
                     raise

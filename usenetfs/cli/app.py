@@ -129,6 +129,7 @@ COMMANDS: Final[Mapping[str, Sequence[Callable[..., None]]]] = {
         file_commands.mv,
     ),
     CARE: (
+        filesystem_commands.verify,
         filesystem_commands.doctor,
         filesystem_commands.fsck,
     ),

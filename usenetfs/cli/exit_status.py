@@ -47,7 +47,10 @@ MEANING: Final[dict[ExitStatus, str]] = {
         "an error that has no status of its own (`doctor`: something will not work)"
     ),
     ExitStatus.USAGE: "the command line or the configuration is wrong",
-    ExitStatus.NETWORK: "no server could be reached, or none could serve",
+    ExitStatus.NETWORK: (
+        "no server could be reached, or none could serve "
+        "(`verify`: not everything could be asked for)"
+    ),
     ExitStatus.AUTHENTICATION: "a server does not accept the user name or the password",
     ExitStatus.QUOTA: "the account's allowance is used up",
     ExitStatus.NOT_FOUND: "there is no such filesystem, file or newsgroup",
@@ -61,7 +64,9 @@ MEANING: Final[dict[ExitStatus, str]] = {
     ExitStatus.DISK_FULL: "the local disk is full",
     ExitStatus.LOCAL_STORAGE: "the local disk or the index failed",
     ExitStatus.SERVER_REFUSED: "a server refuses to post or to deliver",
-    ExitStatus.DATA_UNAVAILABLE: "some data could not be had from any server",
+    ExitStatus.DATA_UNAVAILABLE: (
+        "some data could not be had from any server (`verify`: something is lost)"
+    ),
     ExitStatus.PARTIAL: "some files could not be transferred; the others were",
     ExitStatus.INTERNAL: "a bug in usenetfs",
     ExitStatus.INTERRUPTED: "interrupted by Ctrl-C",

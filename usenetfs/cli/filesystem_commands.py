@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from usenetfs.cli.arguments import AnyName, Json, Name
+from usenetfs.cli.arguments import AnyName, Json, JsonEvents, Name
 
 
 def init(
@@ -176,6 +176,42 @@ def checkpoints(
     from usenetfs.cli.commands.checkpoints import run
 
     run(ctx.obj, name, count=count, as_json=json)
+
+
+def verify(
+    ctx: typer.Context,
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[:/PATH]", help="The filesystem and its checkpoints, or a file or tree."
+        ),
+    ],
+    data: Annotated[
+        bool,
+        typer.Option("--data", help="Fetch every article and open it, rather than ask for it."),
+    ] = False,
+    unverified: Annotated[
+        bool,
+        typer.Option(
+            "--unverified", help="Fetch only what never was: goes on where --data was interrupted."
+        ),
+    ] = False,
+    subset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N%", help="Fetch a random part, what never was fetched before the rest."
+        ),
+    ] = None,
+    json: JsonEvents = False,
+) -> None:
+    """Ask the servers whether they still have everything; works mounted or not.
+
+    Status 17 when something is lost, 3 when not everything could be asked for.
+    Example: usenetfs verify photos
+    """
+    from usenetfs.cli.commands.verify import run
+
+    run(ctx.obj, place, data=data, unverified=unverified, subset=subset, as_json=json)
 
 
 def fsck(

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from usenetfs.cli.graph import bar, graph, nice_top, resampled, shares
 from usenetfs.cli.status_view import (
+    DOING,
     STATE_STYLE,
     cache_text,
     checkpoint_text,
@@ -47,6 +48,7 @@ DURABILITY_STYLE: Final = {
     "seen": "cyan",
     "verified": "green",
 }
+_ARROWS: Final = {"import": "↑", "verify": "✓"}
 _STAGES: Final = {
     "seal": "being sealed",
     "queue": "in the queue",
@@ -223,9 +225,10 @@ def _transfers(status: StatusReport, width: int) -> Iterator[Text]:
 
 def _of_job(job: JobReport) -> Moving:
     share = job.bytes_done / job.bytes_found if job.bytes_found else 0.0
-    files = f"{job.files_done:,}/{job.files_found:,}{'+' * job.counting} files"
+    counted = DOING.get(job.kind, ("", "files"))[1]
+    files = f"{job.files_done:,}/{job.files_found:,}{'+' * job.counting} {counted}"
     said = f"{files}, {human_size(job.bytes_done)} of {human_size(job.bytes_found)}"
-    return "↑" if job.kind == "import" else "↓", job.name, share, said
+    return _ARROWS.get(job.kind, "↓"), job.name, share, said
 
 
 def _of_file(transfer: TransferReport) -> Moving:

@@ -14,7 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from usenetfs.config.units import human_duration, human_size
-from usenetfs.control.model import Amount, LimitsReport, ProcessReport, ServerReport, StatusReport
+from usenetfs.control.model import (
+    Amount,
+    LimitsReport,
+    ProcessReport,
+    ServerReport,
+    StatusReport,
+    VerificationReport,
+)
 
 STATE_STYLE: Final = {
     "mounted": "green",
@@ -25,6 +32,13 @@ STATE_STYLE: Final = {
     "draining": "yellow",
     "down": "red",
 }
+
+DOING: Final = {
+    "import": ("uploading", "files"),
+    "export": ("downloading", "files"),
+    "verify": ("verifying", "articles"),
+}
+"""By kind of job: what is being done, and with what."""
 
 _CONTROL: Final = dict.fromkeys((*range(32), *range(127, 160)), "?")
 
@@ -88,6 +102,8 @@ def _facts(status: StatusReport, now: float) -> Iterator[tuple[str, str]]:
     yield "blocks", f"{uploads.blocks_uploaded:,} sent, {uploads.blocks_linked:,} known already"
     yield "cache", cache_text(status)
     yield "checkpoint", checkpoint_text(status, now)
+    if status.last_verification is not None:
+        yield "last verify", verification_text(status.last_verification, now)
     yield "daemon", _daemon(status)
 
 
@@ -98,13 +114,28 @@ def _amount(amount: Amount, meaning: str, *, limit: int = 0) -> str:
 
 def _transfers(status: StatusReport) -> Iterator[tuple[str, str]]:
     for job in status.jobs:
-        files = f"{job.files_done:,} of {job.files_found:,} files"
+        doing, counted = DOING.get(job.kind, (job.kind, "files"))
+        files = f"{job.files_done:,} of {job.files_found:,} {counted}"
         octets = f"{human_size(job.bytes_done)} of {human_size(job.bytes_found)}"
-        doing = "uploading" if job.kind == "import" else "downloading"
         yield doing, f"{clean(job.name)}: {files}, {octets}"
     if status.files_in_transfer:
         first = clean(status.transfers[0].path) if status.transfers else ""
         yield "on the way", f"{status.files_in_transfer:,} files, {first} first"
+
+
+def verification_text(last: VerificationReport, now: float) -> str:
+    """``/ with its data, 2 h 1 min ago: 1,204 articles, none lost``."""
+    how = " with its data" if last.data else ""
+    part = "" if last.percent is None else f" ({last.percent:g} %)"
+    ago = human_duration(max(0.0, now - last.time))
+    found = f"{last.lost:,} LOST in {last.files_damaged:,} files" if last.lost else "none lost"
+    text = f"{clean(last.path)}{how}{part}, {ago} ago: {last.articles:,} articles, {found}"
+    if last.unknown:
+        text += f", {last.unknown:,} not asked for"
+    for what, state in (("chain", last.chain), ("keys", last.keys)):
+        if state not in {None, "present"}:
+            text += f", {what} {state}"
+    return text
 
 
 def queues_text(status: StatusReport) -> str:

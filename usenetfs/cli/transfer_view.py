@@ -38,7 +38,7 @@ class TransferView:
         self._done = done
         self._as_json = as_json
         self._bars: Progress | None = None
-        self._bar: TaskID | None = None
+        self._task: TaskID | None = None
         self._last_line = time.monotonic()
         self._end: Event | None = None
         self._lost = 0
@@ -60,7 +60,7 @@ class TransferView:
         if self._bars is None and not self._as_json and sys.stderr.isatty():
             self._bars = _bars()
             self._bars.start()
-            self._bar = self._bars.add_task(self._doing, total=None, amount="", speed="", left="")
+            self._task = self._bars.add_task(self._doing, total=None, amount="", speed="", left="")
 
     def show(self, event: Event) -> None:
         """One event."""
@@ -80,7 +80,7 @@ class TransferView:
             case "failed":
                 self._say(f"failed: {event['path']}: {event['reason']}")
             case "lost":
-                self._say(f"lost: {event['path']} at byte {event['offset']:,}: {event['reason']}")
+                self._say(self._lost_line(event))
             case "warning":
                 self._say(f"warning: {event['path']}: {event['reason']}")
             case "file":
@@ -116,27 +116,36 @@ class TransferView:
         return text + "."
 
     def _progress(self, event: Event) -> None:
-        if self._bars is not None and self._bar is not None:
-            self._move_bar(self._bars, self._bar, event)
+        if self._bars is not None and self._task is not None:
+            self._move_bar(self._bars, self._task, event)
         elif time.monotonic() - self._last_line >= PLAIN_INTERVAL:
             self._last_line = time.monotonic()
-            note(progress_line(self._doing, event))
+            note(self._line(event))
+
+    def _line(self, event: Event) -> str:
+        return progress_line(self._doing, event)
+
+    def _lost_line(self, event: Event) -> str:
+        return f"lost: {event['path']} at byte {event['offset']:,}: {event['reason']}"
 
     def _move_bar(self, bars: Progress, bar: TaskID, event: Event) -> None:
+        bars.update(bar, **self._bar(event))
+        bars.refresh()
+
+    def _bar(self, event: Event) -> dict[str, Any]:
+        """What the bar is to show."""
         size = event["bytes"]
         safe = size["done"] - event.get("pending", 0)
         current = "" if not event["current"] else _clean(event["current"][0])
         doing = "waiting for the servers" if event["phase"] == "waiting" else self._doing
-        bars.update(
-            bar,
-            description=f"{doing} {current[-40:]}".strip(),
-            total=None if event["counting"] else max(size["found"], size["done"], 1),
-            completed=safe,
-            amount=f"{human_size(safe)}/{human_size(max(size['found'], size['done']))}",
-            speed=f"{human_size(event['speed'])}/s",
-            left=_left(event),
-        )
-        bars.refresh()
+        return {
+            "description": f"{doing} {current[-40:]}".strip(),
+            "total": None if event["counting"] else max(size["found"], size["done"], 1),
+            "completed": safe,
+            "amount": f"{human_size(safe)}/{human_size(max(size['found'], size['done']))}",
+            "speed": f"{human_size(event['speed'])}/s",
+            "left": time_left(event),
+        }
 
     def _file(self, event: Event) -> None:
         line = f"{event['action']}: {_clean(event['path'])}"
@@ -163,12 +172,13 @@ def progress_line(doing: str, event: Event) -> str:
     ]
     if event["counting"]:
         parts[0] += " or more"
-    if _left(event):
-        parts.append(f"{_left(event)} left")
+    if time_left(event):
+        parts.append(f"{time_left(event)} left")
     return f"{doing}: {', '.join(parts)}"
 
 
-def _left(event: Event) -> str:
+def time_left(event: Event) -> str:
+    """``24 s``, or nothing where it is not known."""
     seconds = event.get("time_left")
     return "" if seconds is None else human_duration(seconds)
 

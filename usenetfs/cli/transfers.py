@@ -1,15 +1,17 @@
-"""Running an upload or download: by the daemon of a mount, or in this process without one."""
+"""Running an upload, download or verification: by the daemon of a mount, or here without one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from usenetfs.cli.context import Common
 from usenetfs.cli.transfer_view import TransferView
 from usenetfs.config.directories import FilesystemPaths
 from usenetfs.control.client import ControlClient
-from usenetfs.control.requests import DownloadRequest, UploadRequest
+from usenetfs.control.requests import DownloadRequest, UploadRequest, VerifyRequest
 from usenetfs.errors import NotMountedError
+
+Request = UploadRequest | DownloadRequest | VerifyRequest
 
 if TYPE_CHECKING:
     from usenetfs.daemon.facade import Facade
@@ -21,10 +23,10 @@ def transfer(
     common: Common,
     paths: FilesystemPaths,
     call: str,
-    request: UploadRequest | DownloadRequest,
+    request: Request,
     view: TransferView,
 ) -> None:
-    """Do it and show it; PartialTransferError when something was left out."""
+    """Do it and show it; what ``view`` raises at the end when something is wrong."""
     client = ControlClient(paths.control_socket, name=paths.name)
     with view:
         try:
@@ -38,7 +40,7 @@ def transfer(
 def _here(
     common: Common,
     paths: FilesystemPaths,
-    request: UploadRequest | DownloadRequest,
+    request: Request,
     view: TransferView,
 ) -> None:
     from usenetfs.cli.without_mount import run_without_mount
@@ -50,12 +52,20 @@ def _here(
         if isinstance(request, UploadRequest):
             facade.check_writable()
             job = await prepare_upload(parts, options.settings, request, facade.sync)
-        else:
+        elif isinstance(request, DownloadRequest):
             job = await prepare_download(parts, options.paths, request)
+        else:
+            job = await facade.verifications.prepare(request)
         try:
             await job(view.show)
         finally:
             parts.files.save()
 
-    what = "an upload" if isinstance(request, UploadRequest) else "a download"
-    run_without_mount(common, paths, work, purpose=what)
+    run_without_mount(common, paths, work, purpose=_PURPOSE[type(request)])
+
+
+_PURPOSE: Final[dict[type[Request], str]] = {
+    UploadRequest: "an upload",
+    DownloadRequest: "a download",
+    VerifyRequest: "a verification",
+}

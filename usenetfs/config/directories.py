@@ -57,6 +57,11 @@ class FilesystemPaths:
         return self.data / "pins.json"
 
     @property
+    def verification(self) -> Path:
+        """What the last verification found."""
+        return self.data / "verification.json"
+
+    @property
     def logs(self) -> Path:
         return self.data / "logs"
 

@@ -45,6 +45,7 @@ from usenetfs.control.requests import (
     SettingRequest,
     UnmountRequest,
     UploadRequest,
+    VerifyRequest,
 )
 from usenetfs.control.stream import Watchers
 from usenetfs.errors import (
@@ -116,6 +117,10 @@ class DaemonFacade(Protocol):
 
     async def download(self, request: DownloadRequest) -> Job:
         """What exports files when it is run."""
+        ...
+
+    async def verify(self, request: VerifyRequest) -> Job:
+        """What asks the servers for every article when it is run."""
         ...
 
     async def unmount_answered(self) -> None:
@@ -217,6 +222,9 @@ def _work_handlers(facade: DaemonFacade) -> dict[str, Handler]:
     async def download(request: Request) -> ASGIApp:
         return EventStream(await facade.download(await _read(request, DownloadRequest)))
 
+    async def verify(request: Request) -> ASGIApp:
+        return EventStream(await facade.verify(await _read(request, VerifyRequest)))
+
     async def change_setting(request: Request) -> Response:
         asked = await _read(request, SettingRequest)
         return _answer(await facade.change_setting(asked.key, asked.value))
@@ -239,6 +247,7 @@ def _work_handlers(facade: DaemonFacade) -> dict[str, Handler]:
         "sync": sync,
         "unmount": unmount,
         "upload": upload,
+        "verify": verify,
         "warm_cache": warm_cache,
     }
 

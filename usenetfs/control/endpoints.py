@@ -111,6 +111,15 @@ ENDPOINTS: Final = (
         requests.DownloadRequest,
     ),
     Endpoint(
+        "verify",
+        "POST",
+        "/v1/verify",
+        "Ask the servers for every article; a line of JSON for each event, the last one is `end` or"
+        " `error`",
+        LINES_TYPE,
+        requests.VerifyRequest,
+    ),
+    Endpoint(
         "remove",
         "POST",
         "/v1/remove",

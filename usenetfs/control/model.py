@@ -214,7 +214,7 @@ class KindReport(Message):
 
     kind: str
     """``upload`` and ``fetch`` (an article each), ``sync``, ``checkpoint``, ``import``,
-    ``export``."""
+    ``export``, ``verify``."""
     active: int = 0
     done: int = 0
     failed: int = 0
@@ -242,11 +242,11 @@ class TransferReport(Message):
 
 @dataclass(frozen=True, slots=True)
 class JobReport(Message):
-    """An ``usenetfs upload`` or ``usenetfs download`` under way."""
+    """An ``usenetfs upload``, ``download`` or ``verify`` under way."""
 
     id: str
     kind: str
-    """``import`` or ``export``."""
+    """``import``, ``export`` or ``verify``; of the last one, articles are counted as files."""
     name: str
     phase: str = ""
     counting: bool = False
@@ -259,6 +259,47 @@ class JobReport(Message):
     speed: float = 0.0
     time_left: float | None = None
     current: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationReport(Message):
+    """What the last ``usenetfs verify`` that came to its end found. Articles, unless it says
+    octets."""
+
+    time: float
+    """When it ended; Unix time."""
+    seconds: float = 0.0
+    path: str = "/"
+    """What was verified."""
+    data: bool = False
+    """Whether articles were fetched whole."""
+    percent: float | None = None
+    unverified: bool = False
+    articles: int = 0
+    bytes: int = 0
+    present: int = 0
+    degraded: int = 0
+    fresh: int = 0
+    unknown: int = 0
+    lost: int = 0
+    files_damaged: int = 0
+    bytes_lost: int = 0
+    chain: str | None = None
+    """``present``, ``degraded``, ``fresh``, ``unknown`` or ``lost``; null where it was left out."""
+    keys: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedReport(Message):
+    """Articles that were verified since the mount, by what came of it."""
+
+    present: int = 0
+    degraded: int = 0
+    fresh: int = 0
+    unknown: int = 0
+    lost: int = 0
+    bytes_read: int = 0
+    """Octets fetched whole for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +358,9 @@ class StatusReport(Message):
     """Some of the files on their way, at most 12; ``files_in_transfer`` counts more."""
     files_in_transfer: int = 0
     jobs: tuple[JobReport, ...] = ()
+    verified: VerifiedReport = field(default_factory=VerifiedReport)
+    last_verification: VerificationReport | None = None
+    """Null before the first."""
     time: float | None = None
     """When this was true."""
     web: str | None = None

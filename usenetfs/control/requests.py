@@ -78,3 +78,17 @@ class DownloadRequest(Message):
     checksum: bool = False
     dry_run: bool = False
     listing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyRequest(Message):
+    """The body of ``POST /v1/verify``."""
+
+    path: str = ""
+    """A file or tree in the filesystem; empty: everything, and the chain of checkpoints."""
+    data: bool = False
+    """Whether articles are fetched whole and opened, rather than asked for."""
+    unverified: bool = False
+    """Only those that never were fetched whole."""
+    percent: float | None = None
+    """Only so many of them, chosen at random."""

@@ -22,7 +22,7 @@ MOST_FILES: Final = 12
 MOST_ACTIVE: Final = 1000
 MOST_LOOKED_AT: Final = 200
 """Articles on their way, whose files are counted; those after them are as many again."""
-JOBS: Final = (Kind.IMPORT, Kind.EXPORT)
+JOBS: Final = (Kind.IMPORT, Kind.EXPORT, Kind.VERIFY)
 
 
 def operation_report(operation: Operation) -> OperationReport:
@@ -119,13 +119,16 @@ def _transfer(
 
 
 def job_reports(tracker: Tracker) -> tuple[JobReport, ...]:
-    """Imports and exports under way."""
+    """Imports, exports and verifications under way."""
     return tuple(_job(operation) for kind in JOBS for operation in tracker.active(kind))
 
 
 def _job(operation: Operation) -> JobReport:
     event: Any = operation.progress() if operation.progress is not None else {}
     files, octets = event.get("files", {}), event.get("bytes", {})
+    if operation.kind is Kind.VERIFY:
+        articles = event.get("articles", {})
+        files = {**articles, "failed": articles.get("lost", 0)}
     return JobReport(
         id=operation.id,
         kind=operation.kind.value,

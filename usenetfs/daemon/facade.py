@@ -27,7 +27,7 @@ from usenetfs.control.model import (
     UnmountReport,
     WarmReport,
 )
-from usenetfs.control.requests import DownloadRequest, UploadRequest
+from usenetfs.control.requests import DownloadRequest, UploadRequest, VerifyRequest
 from usenetfs.daemon.activity import operation_report, operations_report
 from usenetfs.daemon.downloads import prepare_download
 from usenetfs.daemon.metrics import render_metrics
@@ -36,6 +36,7 @@ from usenetfs.daemon.reporter import Reporter, durability_report, pending_bytes
 from usenetfs.daemon.runtime_settings import RuntimeSettings
 from usenetfs.daemon.tree_changes import move, remove
 from usenetfs.daemon.uploads import prepare_upload
+from usenetfs.daemon.verification import Verifications
 from usenetfs.errors import (
     FencedError,
     FilesystemBusyError,
@@ -65,8 +66,13 @@ class Facade:
         self._runtime = RuntimeSettings(parts, options.settings.upload)
         self.drained = False
         """Whether an unmount waited for everything to be safe."""
+        self.verifications = Verifications(options, parts)
         self._reporter = Reporter(
-            options, parts, checkpoint=self._checkpoint, limits=self._runtime.report
+            options,
+            parts,
+            checkpoint=self._checkpoint,
+            limits=self._runtime.report,
+            verifications=self.verifications,
         )
 
     async def measure(self) -> None:
@@ -181,6 +187,11 @@ class Facade:
         self._check_serving()
         own = await self._own_device()
         return await prepare_download(self._parts, self._options.paths, request, own)
+
+    async def verify(self, request: VerifyRequest) -> Job:
+        """Asking the servers for what is stored."""
+        self._check_serving()
+        return await self.verifications.prepare(request)
 
     async def remove(self, paths: Sequence[str], *, recursive: bool) -> RemoveReport:
         """Take names away."""

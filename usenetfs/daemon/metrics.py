@@ -49,6 +49,7 @@ class _Collector(Collector):
         yield from _transfer(status)
         yield from _stored(status)
         yield from _chain(status)
+        yield from _verified(status)
         yield from _servers(status.servers)
         yield from _retries(status)
         yield from _operations(status)
@@ -139,6 +140,23 @@ def _chain(status: StatusReport) -> Iterator[Metric]:
     )
     yield _gauge("usenet_checkpoint_held_files", "Files it has as before", checkpoint.held_files)
     yield _gauge("usenet_fenced", "1 once another writer took over", checkpoint.fenced is not None)
+
+
+def _verified(status: StatusReport) -> Iterator[Metric]:
+    done, last = status.verified, status.last_verification
+    outcomes = ("present", "degraded", "fresh", "unknown", "lost")
+    counts = [([outcome], getattr(done, outcome)) for outcome in outcomes]
+    yield _counter("usenet_verified_articles", "Asked for by verify", ["outcome"], counts)
+    yield _total("usenet_verified_bytes", "Octets fetched by verify", done.bytes_read)
+    if last is not None:
+        yield _gauge("usenet_verification_time_seconds", "When the last one ended", last.time)
+        yield _gauge("usenet_verification_lost_articles", "Lost, in the last one", last.lost)
+        yield _gauge("usenet_verification_damaged_files", "Of the last one", last.files_damaged)
+        unknown = last.unknown
+        yield _gauge("usenet_verification_unknown_articles", "Not asked for, in it", unknown)
+        if last.chain is not None:
+            lost = "lost" in {last.chain, last.keys}
+            yield _gauge("usenet_verification_recovery_lost", "1: recover would fail", lost)
 
 
 def _servers(servers: Sequence[ServerReport]) -> Iterator[Metric]:

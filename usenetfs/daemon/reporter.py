@@ -33,6 +33,7 @@ from usenetfs.daemon.history import INTERVAL, History
 from usenetfs.daemon.parts import Parts
 from usenetfs.daemon.process import ProcessMeter
 from usenetfs.daemon.speed import SpeedMeter
+from usenetfs.daemon.verification import Verifications
 from usenetfs.net.status import ServerStatus
 from usenetfs.options import DaemonOptions
 from usenetfs.types import Durability
@@ -48,8 +49,10 @@ class Reporter:
         *,
         checkpoint: Callable[[], CheckpointReport],
         limits: Callable[[], LimitsReport],
+        verifications: Verifications,
     ) -> None:
         self._options = options
+        self._verifications = verifications
         self._parts = parts
         self._checkpoint = checkpoint
         self._limits = limits
@@ -118,6 +121,8 @@ class Reporter:
             transfers=transfers,
             files_in_transfer=on_their_way,
             jobs=job_reports(parts.tracker),
+            verified=self._verifications.verified(),
+            last_verification=self._verifications.last,
             time=time.time(),
             web=self.web,
         )

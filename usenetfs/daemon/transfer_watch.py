@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -12,10 +12,28 @@ from usenetfs.control.events import Event
 from usenetfs.daemon.reasons import raise_the_reason
 from usenetfs.daemon.speed import SpeedMeter
 from usenetfs.tracker import Kind, Tracker
-from usenetfs.trees.tally import Tally
 
 INTERVAL: Final = 0.5
 """Seconds between two reports of progress."""
+
+
+class Told(Protocol):
+    """What the work counts: ``trees.Tally``, or one like it. Octets."""
+
+    @property
+    def emit(self) -> Callable[[Event], None]: ...
+    @property
+    def counting(self) -> bool: ...
+    @property
+    def found_bytes(self) -> int: ...
+    @property
+    def bytes_done(self) -> int: ...
+    @property
+    def bytes_skipped(self) -> int: ...
+
+    def progress(self, phase: str, **more: Any) -> Event:
+        """Where it stands."""
+        ...
 
 
 class Watch:
@@ -24,7 +42,7 @@ class Watch:
 
     def __init__(
         self,
-        tally: Tally,
+        tally: Told,
         phase: str,
         pending: Callable[[], int],
         *,

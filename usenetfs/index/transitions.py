@@ -276,6 +276,15 @@ class Transitions:
         with self._database.transaction():
             return self._articles.set_state(article, Durability.VERIFIED)
 
+    def mark_checked(self, verified: Iterable[ArticleId], doubted: Iterable[ArticleId]) -> None:
+        """:meth:`mark_verified` of many articles; and of ``doubted`` ones, which opened once and
+        could not be had now, the opposite: they were seen. In one transaction."""
+        with self._database.transaction():
+            for article in verified:
+                self._articles.set_state(article, Durability.VERIFIED)
+            for article in doubted:
+                self._articles.set_state(article, Durability.SEEN)
+
     # --- back
 
     def new_attempt(self, article: ArticleId, salt: bytes) -> int | None:

@@ -124,6 +124,15 @@ class ProviderSet:
         """How each server stands, in the order of configuration."""
         return tuple(pool.status() for pool in self._pools)
 
+    def storage_groups(self) -> dict[str, frozenset[str]]:
+        """The servers that read from each spool, the spool that is asked first before the others;
+        a server that shares its spool with none stands under its own name."""
+        groups: dict[str, set[str]] = {}
+        for pool in self._in_order(self._pools):
+            settings = pool.settings
+            groups.setdefault(settings.storage_group or pool.name, set()).add(pool.name)
+        return {label: frozenset(names) for label, names in groups.items()}
+
     # --- asking ----------------------------------------------------------------------------------
 
     async def fetch(
@@ -178,15 +187,17 @@ class ProviderSet:
             partial(pool.move, request),
         )
 
-    async def stat(self, message_id: MessageId, *, lane: Lane) -> str | None:
+    async def stat(
+        self, message_id: MessageId, *, lane: Lane, exclude: AbstractSet[str] = frozenset()
+    ) -> str | None:
         """Name of a server that has the article; None when all say that they have not.
 
-        Not asked on the connection that posted it. Raises NoHealthyServersError when a server that
-        may have it could not be asked.
+        ``exclude``: servers not to ask. Not asked on the connection that posted it. Raises
+        NoHealthyServersError when a server that may have it could not be asked.
         """
-        outcome = _Outcome(self._pools)
+        outcome = _Outcome(self._pools, exclude)
         posted_at, avoid = self._posted.get(message_id, ("", 0))
-        pools = list(self._candidates(message_id, frozenset(), outcome, fresh=True))
+        pools = list(self._candidates(message_id, exclude, outcome, fresh=True))
         for pool in sorted(pools, key=lambda pool: pool.name != posted_at):
             if pool.settings.group in outcome.missing:
                 continue

@@ -19,6 +19,9 @@ from usenetfs.types import ROOT_INODE, ArticleId, BlockNumber, InodeId, MessageI
 STEP = 256
 """Rows looked at between two chances for others."""
 
+FILES = 64
+"""Files, each of which costs some 15 µs."""
+
 
 @dataclass(frozen=True, slots=True)
 class ArticlePlace:
@@ -42,32 +45,38 @@ def find(index: Index, path: str) -> InodeId:
     return inode
 
 
-def articles_below(index: Index, top: InodeId) -> Iterator[list[ArticlePlace]]:
-    """Step by step the articles of ``top`` and, if it is a directory, of everything below it. One
-    that several files share comes once for each step it is in. Nothing is held between steps, so
-    what changes meanwhile may be missed or come twice."""
-    row = index.inodes.get(top)
-    if row is None:
+def files_below(index: Index, top: InodeId) -> Iterator[list[tuple[bytes, Inode]]]:
+    """Step by step the files of ``top`` and, if it is a directory, of everything below it, each
+    with the path by which it was come to. Nothing is held between steps, so what changes meanwhile
+    may be missed or come twice."""
+    row, path = index.inodes.get(top), index.dirents.path_of(top)
+    if row is None or path is None:
         return
     if not stat.S_ISDIR(row.mode):
-        yield from _of_file(index, row)
+        yield [(path, row)]
         return
-    directories = [top]
+    directories = [(top, path.rstrip(b"/"))]
     while directories:
-        directory, cookie = directories.pop(), 0
-        while entries := index.dirents.list(directory, cookie, STEP):
-            step: dict[ArticleId, ArticlePlace] = {}
+        (directory, path), cookie = directories.pop(), 0
+        while entries := index.dirents.list(directory, cookie, FILES):
             cookie = entries[-1][0]
-            for _, _, inode in entries:
-                if stat.S_ISDIR(inode.mode):
-                    directories.append(inode.id)
-                elif stat.S_ISREG(inode.mode):
-                    for places in _of_file(index, inode):
-                        step.update((place.article, place) for place in places)
-                        if len(step) >= STEP:
-                            yield list(step.values())
-                            step.clear()
-            yield list(step.values())
+            named = [(path + b"/" + name, inode) for _, name, inode in entries]
+            directories += [(row.id, name) for name, row in named if stat.S_ISDIR(row.mode)]
+            yield [(name, row) for name, row in named if stat.S_ISREG(row.mode)]
+
+
+def articles_below(index: Index, top: InodeId) -> Iterator[list[ArticlePlace]]:
+    """The articles of these files. One that several files share comes once for each step it is
+    in."""
+    for files in files_below(index, top):
+        step: dict[ArticleId, ArticlePlace] = {}
+        for _, row in files:
+            for places in _of_file(index, row):
+                step.update((place.article, place) for place in places)
+                if len(step) >= STEP:
+                    yield list(step.values())
+                    step.clear()
+        yield list(step.values())
 
 
 def _of_file(index: Index, row: Inode) -> Iterator[list[ArticlePlace]]:
