@@ -51,7 +51,7 @@ class Reading:
     rivals: str = ""
     """The part that the bare loop and NZBGet fetch as well."""
     busy: bool = False
-    """While a bulk upload and a ``cp -r`` of another tree run."""
+    """While a bulk upload, a ``cp -r`` of another tree and a verification run."""
 
 
 def readings(options: Options) -> list[Reading]:
@@ -128,18 +128,18 @@ def _read(reading: Reading, shelf: Shelf, port: int) -> Sample:
 
 def _measured(reading: Reading, shelf: Shelf, mount: Mount) -> Sample:
     assert mount.pid is not None
-    beside: AbstractContextManager[object] = contextlib.nullcontext()
+    beside: AbstractContextManager[dict[str, float]] = contextlib.nullcontext({})
     if reading.busy:
         beside = background(shelf, mount)
     watch = Watch.begin(mount.pid)
-    with beside:
+    with beside as others:
         command = [sys.executable, "-m", "scripts.bench.reader", *reading.arguments(mount.path)]
         ended = run_measured(command, timeout=TIMEOUT, directory=CHECKOUT)
     cpu, peak = watch.cpu_seconds() + ended.cpu_seconds, watch.peak_rss()
     said = json.loads(ended.stdout)
     size, seconds = int(said.pop("octets")), said.pop("seconds")
     if any(name.endswith(" ms") for name in said):
-        return Sample(0, seconds, cpu, peak, {**said, "CPU s": cpu})
+        return Sample(0, seconds, cpu, peak, {**said, **others, "CPU s": cpu})
     return Sample(size, seconds, cpu, peak, said)
 
 
