@@ -26,8 +26,9 @@ from usenetfs.health.asking import Asker
 from usenetfs.health.choice import STEP, Wish
 from usenetfs.health.tally import Findings
 from usenetfs.health.verdict import Outcome
-from usenetfs.health.verification import Terms, Verification
+from usenetfs.health.verification import BODIES, Terms, Verification
 from usenetfs.index.articles import Article
+from usenetfs.net.providers import FetchedBody
 from usenetfs.types import Durability, InodeId, MessageId
 
 
@@ -54,6 +55,7 @@ class Run:
     events: list[dict[str, Any]] = field(default_factory=list)
     phases: list[str] = field(default_factory=list)
     may_record: bool = True
+    busy: bool = False
 
     async def over(self, world: World, wish: Wish, *, window: float = 0.0) -> Findings:
         findings = Findings(self.events.append)
@@ -65,7 +67,7 @@ class Run:
             findings,
             keys=KEYS,
             filesystem_id=FILESYSTEM_ID,
-            terms=Terms(window=window, may_record=lambda: self.may_record),
+            terms=Terms(window, lambda: self.may_record, lambda: self.busy),
         )
         await verification.run(self.phases.append)
         return findings
@@ -200,6 +202,32 @@ async def test_what_vanishes_or_is_posted_anew_meanwhile(
             findings = await Run().over(world, Wish(data=True))
         assert findings.outcomes[Outcome.LOST] == 0
         assert findings.gone + findings.outcomes[Outcome.PRESENT] == findings.done
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_while_others_work_it_takes_one_article_at_a_time(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock, *, busy: bool
+) -> None:
+    """Counted: the requests that are under way together."""
+    async with opened_world(tmp_path, servers) as world:
+        await stored_files(world, 2, 20 * BLOCK)
+        most = now = 0
+        fetch = servers.fetch
+
+        async def counted(*arguments: Any, **options: Any) -> FetchedBody:
+            nonlocal most, now
+            now += 1
+            most = max(most, now)
+            try:
+                await trio.sleep(0.1)
+                return await fetch(*arguments, **options)
+            finally:
+                now -= 1
+
+        servers.fetch = counted  # type: ignore[method-assign]
+        findings = await Run(busy=busy).over(world, Wish(data=True))
+        assert findings.outcomes == {Outcome.PRESENT: len(articles(world))}
+        assert most == (1 if busy else BODIES)
 
 
 async def test_it_works_in_small_steps(

@@ -41,7 +41,7 @@ from usenetfs.health.verification import Terms, Verification
 from usenetfs.index.chain import NONE_YET
 from usenetfs.options import DaemonOptions
 from usenetfs.tracker import Kind
-from usenetfs.types import InodeId, Lane
+from usenetfs.types import Durability, InodeId, Lane
 
 log = logging.getLogger("usenetfs.daemon")
 
@@ -167,8 +167,14 @@ class Verifications:
             terms=Terms(
                 window=options.settings.upload.check_timeout,
                 may_record=lambda: not (options.read_only or parts.publisher.state.fenced),
+                busy=self._others_work,
             ),
         )
+
+    def _others_work(self) -> bool:
+        """Whether somebody waits for an article, or something waits to be uploaded."""
+        staged = self._parts.index.durability_totals()[Durability.STAGED]
+        return bool(self._parts.fetcher.active or staged.count)
 
     async def _check_chain(
         self, asker: Asker, keys: KeySet, findings: Findings, *, data: bool

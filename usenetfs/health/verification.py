@@ -52,6 +52,12 @@ BODIES: Final = 8
 SECOND_LOOK: Final = 0.5
 """Seconds after which everybody is asked again for what nobody has."""
 
+REST: Final = 2.0
+"""While others have work to do: times what an article took, before the next is asked for."""
+
+LONGEST_REST: Final = 1.0
+"""Seconds."""
+
 RECORD: Final = 32
 """Articles in a transaction that says what they are."""
 
@@ -62,10 +68,12 @@ MAX_NAMED: Final = 20
 @dataclass(frozen=True, slots=True)
 class Terms:
     """``window``: seconds that an article takes to arrive everywhere, at most. ``may_record`` says
-    whether the index may be changed."""
+    whether the index may be changed; ``busy``, whether others have work to do now: then one
+    article is asked for at a time, with rests (lanes keep the line free, not the processor)."""
 
     window: float
     may_record: Callable[[], bool]
+    busy: Callable[[], bool] = lambda: False
 
 
 class Verification:
@@ -94,6 +102,7 @@ class Verification:
         self._terms = terms
         self._choice = Choice(index, wish, rng=rng or random.Random())  # noqa: S311 - no secret
         self.lost = LostArticles()
+        self._one_at_a_time = trio.Lock()
         self._verified: list[ArticleId] = []
         self._doubted: list[ArticleId] = []
 
@@ -156,7 +165,14 @@ class Verification:
     async def _work(self, asked: trio.MemoryReceiveChannel[Article]) -> None:
         async with asked:
             async for article in asked:
-                await self._check(article)
+                if not self._terms.busy():
+                    await self._check(article)
+                    continue
+                async with self._one_at_a_time:
+                    started = trio.current_time()
+                    await self._check(article)
+                    took = trio.current_time() - started
+                    await trio.sleep(min(REST * took, LONGEST_REST))
 
     async def _check(self, article: Article) -> None:
         """Ask for one article, as it is in the index when the answer comes."""
