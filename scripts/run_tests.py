@@ -1,11 +1,16 @@
 """Run the suite in parallel, with coverage if asked; the last line is pytest's summary.
 
-    python -m scripts.run_tests [--coverage] [pytest options…]
+    python -m scripts.run_tests [--coverage] [--keep-logs DIR] [pytest options…]
 
 Coverage is measured in the daemons and commands that the tests start as well, so it is combined
 and held against the floor in pyproject.toml after pytest has ended; pytest's summary line is then
 said again, because that is the line that a log is read for. The exit status is pytest's, or that of
-the coverage report if only the floor is missed.
+the coverage report if only the floor is missed, or 1 if only a secret was found.
+
+``--keep-logs DIR`` (a folder that is not there yet) keeps what commands and daemons said, their
+logs, answers, arguments and crash reports in DIR, together with the secrets that the tests used,
+and searches the first for the second at the end (``scripts.find_secrets``). DIR is for this machine
+alone.
 """
 
 from __future__ import annotations
@@ -15,6 +20,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+
+from scripts import evidence, find_secrets
 
 ROOT = Path(__file__).resolve().parent.parent
 SUMMARY = re.compile(r"^=* ?(?:\d+ \w+,? ?)+.* in [\d.]+s.*$")
@@ -27,24 +34,40 @@ def main(arguments: list[str]) -> int:
     """Run pytest with ``arguments``; returns the exit status."""
     with_coverage = "--coverage" in arguments
     options = [argument for argument in arguments if argument != "--coverage"]
+    kept = _take_folder(options)
     python = [sys.executable]
     if with_coverage:
         _coverage("erase")
         python += ["-m", "coverage", "run"]
     command = [*python, "-m", "pytest", "-n", WORKERS, "--dist", "loadfile", *options]
-    status, summary = _run(command)
+    status, summary = _run(command, kept)
     if with_coverage:
         _coverage("combine", "--quiet")
         report = _coverage("report")
         status = status or report
+    if kept is not None:
+        status = find_secrets.search(kept) or status
     print(summary or "no summary: pytest did not finish", flush=True)
     return status
 
 
-def _run(command: list[str]) -> tuple[int, str]:
+def _take_folder(options: list[str]) -> Path | None:
+    """The folder of ``--keep-logs``, which is made and taken out of the options."""
+    if "--keep-logs" not in options:
+        return None
+    at = options.index("--keep-logs")
+    folder = Path(options[at + 1]).resolve()
+    del options[at : at + 2]
+    folder.mkdir(mode=0o700, parents=True)
+    return folder
+
+
+def _run(command: list[str], kept: Path | None) -> tuple[int, str]:
     """Run ``command``, passing its output on; its status and its last summary line."""
     summary = ""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if kept is not None:
+        environment[evidence.VARIABLE] = str(kept)
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, text=True, errors="replace", env=environment
     ) as process:

@@ -3,7 +3,8 @@
 Used by the demonstration and the end-to-end tests, which drive the command line as a user does, as
 processes. Owns every process and mount it starts and ends each by its id; whatever happens, leaving
 the context leaves nothing behind. Every wait has a deadline. Knows nothing of usenetfs's code, only
-its commands, its configuration file and ``data-dir/NAME/lock``, which names the daemon.
+its commands, its configuration file and ``data-dir/NAME/lock``, which names the daemon. What they
+say is handed to ``evidence``, which keeps it if somebody wants it searched for secrets.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from scripts import evidence
 from scripts.private_inn import free_port
 
 COMMAND: Final = Path(sys.executable).parent / "usenetfs"
@@ -118,8 +120,10 @@ class World:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        evidence.answers(self.data_dir)
         for mount in self._mounts:
             mount.discard()
+        evidence.logs(self.directory)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -144,10 +148,11 @@ class World:
     ) -> subprocess.CompletedProcess[str]:
         """Run ``usenetfs arguments…`` to its end; CommandError if ``check`` and it fails."""
         command = [str(COMMAND), *map(str, arguments)]
+        variables = self.environment | (environment or {})
         try:
             done = subprocess.run(
                 command,
-                env=self.environment | (environment or {}),
+                env=variables,
                 input=stdin if stdin is not None else "",
                 capture_output=True,
                 text=True,
@@ -159,6 +164,7 @@ class World:
                 f"{' '.join(command)} took longer than {timeout:g} s\n"
                 f"{error.stdout!r}\n{error.stderr!r}"
             ) from error
+        evidence.command(arguments, variables, done.stdout, done.stderr)
         if check and done.returncode != 0:
             raise CommandError(
                 f"{' '.join(command)} ended with status {done.returncode}\n"
@@ -218,9 +224,11 @@ class Mount:
     def stop(self, *options: str, timeout: float = 300) -> None:
         """``usenetfs umount``, and the daemon has ended."""
         pid = self.pid
+        evidence.answers(self.world.data_dir)
         self.world.run("umount", self.path, *options, timeout=timeout)
         if pid is not None:
             wait_until(lambda: not _is_alive(pid), f"daemon {pid} ends after umount", 30)
+        evidence.logs(self.world.data_dir)
 
     def kill(self) -> None:
         """SIGKILL to the daemon; what the kernel keeps of the mount is cleared away."""

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 import hypothesis
 import pytest
 
+from scripts import evidence
+
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile(
     "ci", deadline=None, derandomize=True, database=None, print_blob=True
@@ -32,6 +34,11 @@ hypothesis.settings.load_profile(
 def pytest_configure() -> None:
     """SIGTERM is like Ctrl-C: fixtures end their servers and mounts before the process does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """What a test and the code under it printed and logged is kept where that is asked for."""
+    evidence.keep("tests", *(text for _, text in report.sections), report.longreprtext)
 
 
 _EXPECTED = pytest.StashKey[list[str]]()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from scripts import evidence
 from usenetfs.article.passphrase import MINIMUM_COST
 from usenetfs.cli.app import app
 from usenetfs.cli.commands import init
@@ -56,13 +58,15 @@ class User:
     def run(self, *arguments: str | Path, stdin: str = "") -> Result:
         """In this process."""
         others = {name: None for name in os.environ if name.startswith("USENETFS_")}
-        return CliRunner().invoke(
+        done = CliRunner().invoke(
             app,
             [str(a) for a in arguments],
             env={**others, **self.environment},
             input=stdin,
             catch_exceptions=False,
         )
+        evidence.command(arguments, self.environment, done.stdout, done.stderr)
+        return done
 
     def spawn(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """In a process of its own."""
@@ -74,7 +78,7 @@ class User:
 
     def _spawn(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("USENETFS_")}
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, *arguments],
             env={**kept, **self.environment, "PYTHONPATH": str(Path(__file__).parents[2])},
             stdin=subprocess.DEVNULL,
@@ -83,6 +87,8 @@ class User:
             timeout=60,
             check=False,
         )
+        evidence.command(arguments, self.environment, done.stdout, done.stderr)
+        return done
 
     def filesystem(self, name: str = "photos") -> tuple[FilesystemPaths, str]:
         """A new filesystem, made cheaply; its paths and its recovery key."""
@@ -91,5 +97,6 @@ class User:
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> User:
-    return User(tmp_path)
+def user(tmp_path: Path) -> Iterator[User]:
+    yield User(tmp_path)
+    evidence.logs(tmp_path)

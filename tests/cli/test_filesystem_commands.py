@@ -145,7 +145,7 @@ def test_ls(user: User) -> None:
 
 def test_a_wrong_passphrase(user: User) -> None:
     user.filesystem()
-    user.variables["USENETFS_PASSPHRASE"] = "another passphrase"
+    user.variables["USENETFS_PASSPHRASE"] = "seven words of another kind"
     for command in (["ls", "photos:/"], ["fsck", "photos"], ["key", "show-recovery", "photos"]):
         done = user.run(*command)
         assert done.exit_code == 13, command

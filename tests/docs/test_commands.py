@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts import evidence
 from scripts.private_inn import PrivateInn
 from scripts.world import COMMAND, wait_until
 from tests.docs.terminal import Said, type_command
@@ -57,9 +59,13 @@ class Machine:
 
     def type(self, line: str) -> Said:
         line = line.replace("--host news.example.net", self.provider)
-        return type_command(
+        done = type_command(
             line, environment=self.environment, directory=self.home, answers=ANSWERS
         )
+        evidence.secret(PASSWORD, PASSPHRASE)
+        evidence.command(shlex.split(line, comments=True), {}, done.text, "")
+        evidence.answers(self.home / ".local/share/usenetfs")
+        return done
 
     def clean_up(self) -> None:
         """End what a failed test left."""
@@ -70,6 +76,7 @@ class Machine:
             wait_until(lambda lock=lock: not lock.read_text(), f"{lock} is free", 60)  # type: ignore[misc]
             with exclusive(lock, name="x", purpose="cleaning up"):
                 pass
+        evidence.logs(self.home)
         shutil.rmtree(self.home)
 
 

@@ -8,19 +8,16 @@ crash left are searched for every secret there is, in every spelling.
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import re
 import signal
 import socket
 import subprocess
-import urllib.parse
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from scripts.find_secrets import spellings
 from scripts.private_inn import free_port
 from scripts.world import PASSPHRASE, Endpoint, ServerProcess, World, wait_until
 from tests.e2e.conftest import NAME
@@ -38,18 +35,6 @@ LOUD = {
     f"USENETFS_LOG__{name}": "debug"
     for name in ("UPLOAD", "DOWNLOAD", "SECURITY", "DATABASE", "PERFORMANCE")
 }
-
-
-def spellings(secret: bytes) -> Iterator[bytes]:
-    """A secret as text, JSON, address, hex, base64, and as Python shows it."""
-    yield secret
-    yield repr(secret)[2:-1].encode()
-    yield secret.hex().encode()
-    yield base64.b64encode(secret).rstrip(b"=")
-    yield base64.urlsafe_b64encode(secret).rstrip(b"=")
-    text = secret.decode("latin-1")
-    yield json.dumps(text)[1:-1].encode()
-    yield urllib.parse.quote(text).encode()
 
 
 def get(path: Path, target: str) -> bytes:
