@@ -141,6 +141,24 @@ async def test_a_file_cut_while_it_is_sent(
         assert await world.read(inode, 0, BLOCK) == data[:10] + bytes(BLOCK - 10)
 
 
+async def test_a_block_written_again_after_it_was_cut_settles_with_one_article(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock
+) -> None:
+    data = os.urandom(BLOCK)
+    async with opened_world(tmp_path, servers) as world:
+        inode = world.new_file(BLOCK)
+        world.write(inode, 0, data)
+        with world.index.transaction():
+            kept = world.staged.cut(inode, 10)
+        world.staged.cut_done(inode, 10, kept)
+        world.write(inode, 10, data[10:])
+        async with uploading(world):
+            await world.uploader.sync()
+            assert world.index.staging.counts().total.count == 0
+            await comes_back(world, inode, data)
+    assert servers.calls["post"] == 1
+
+
 async def test_a_file_deleted_while_it_is_sent(
     tmp_path: Path, servers: FakeServers, patient_clock: MockClock
 ) -> None:

@@ -12,7 +12,9 @@ Generations decide everything: content is read at a generation, and its arrival 
 if the row still has that generation. They are drawn from one sequence for all blocks
 (:meth:`StagingTable.next_generation`), so they also order changes in time, as sync needs it.
 
-Invariant: each :meth:`StagingTable.put_many` of a row leaves it with a higher generation.
+Invariants: each :meth:`StagingTable.put_many` of a row leaves it with a higher generation; no row's
+is above the newest that was given out, so whoever draws one and puts it finds it in the row. (A row
+above what its writer knows would be uploaded again and again, and never settle.)
 """
 
 from __future__ import annotations
@@ -110,6 +112,7 @@ ON CONFLICT (inode, block) DO UPDATE SET
     extents = excluded.extents,
     bytes = excluded.bytes,
     dirtied_ns = excluded.dirtied_ns
+RETURNING generation
 """
 
 
@@ -170,10 +173,8 @@ class StagingTable:
         is not higher than its own. ``dirtied_ns`` is its place in the queue.
         """
         size = self._block_size
-        highest = self._generation
         bindings = []
         for row in rows:
-            highest = max(highest, row.generation)
             known: int | None = None
             if row.extents or not row.whole:
                 known = sum(end - start for start, end in row.extents)
@@ -189,8 +190,8 @@ class StagingTable:
                     size,
                 )
             )
-        self._generation = highest
-        self._database.write_many(_PUT, bindings)
+        for (generation,) in self._database.write_many(_PUT, bindings):
+            self._generation = max(self._generation, generation)
 
     def put(self, row: StagedBlock) -> None:
         """:meth:`put_many` of one."""
@@ -201,12 +202,10 @@ class StagingTable:
 
         The row, if there is one, becomes DIRTY with a new generation.
         """
-        generation = self.next_generation()
         self._database.write(
-            "UPDATE local_staging SET generation = max(generation + 1, ?1),"
-            " floor = max(generation + 1, ?1), state = 0, article = 0, slot = 0,"
-            " uploaded_generation = 0 WHERE inode = ?2 AND block = ?3",
-            (generation, inode, block),
+            "UPDATE local_staging SET generation = ?1, floor = ?1, state = 0, article = 0,"
+            " slot = 0, uploaded_generation = 0 WHERE inode = ?2 AND block = ?3",
+            (self.next_generation(), inode, block),
         )
 
     def truncate(self, inode: InodeId, size: int) -> int:

@@ -228,7 +228,7 @@ class StagedBlocks:
         self.on_change(inode)
         number, keep = divmod(size, self.block_size)
         edge = self.get(inode, BlockNumber(number)) if keep else None
-        if edge is not None:
+        if edge is not None and not edge.saved:
             self._index.staging.put(self._row(edge))
         self._index.staging.truncate(inode, size)
         kept = [hot for hot in self._unsaved.of_inode(inode) if hot.number < number]
