@@ -21,8 +21,14 @@ def block(number: int) -> BlockNumber:
     return BlockNumber(number)
 
 
-def small(directory: Path, *, max_open: int = 4) -> Staging:
-    return Staging(directory, block_size=BLOCK, blocks_per_file=PER_FILE, max_open=max_open)
+def small(directory: Path, *, max_open: int = 4, new_from: int | None = None) -> Staging:
+    return Staging(
+        directory,
+        block_size=BLOCK,
+        blocks_per_file=PER_FILE,
+        max_open=max_open,
+        new_from=new_from,
+    )
 
 
 def descriptors() -> int:
@@ -34,4 +40,5 @@ def files_below(directory: Path) -> list[str]:
 
 
 def allocated(directory: Path) -> int:
-    return sum(path.stat().st_blocks * 512 for path in directory.rglob("*.*"))
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return sum(path.stat().st_blocks * 512 for path in files)

@@ -153,7 +153,8 @@ CHILD = """
 import sys
 from pathlib import Path
 from usenetfs.store.staging import Staging
-store = Staging(Path(sys.argv[1]), block_size=8192, blocks_per_file=3)
+new_from = int(sys.argv[2]) or None
+store = Staging(Path(sys.argv[1]), block_size=8192, blocks_per_file=3, new_from=new_from)
 number = 0
 while True:
     for inode in range(1, 20):
@@ -166,9 +167,10 @@ while True:
 """
 
 
-def test_what_was_synced_survives_a_kill(tmp_path: Path) -> None:
+@pytest.mark.parametrize("new_from", [0, 1], ids=["own files", "shared"])
+def test_what_was_synced_survives_a_kill(tmp_path: Path, new_from: int) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", CHILD, tmp_path], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", CHILD, tmp_path, str(new_from)], stdout=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None
         acknowledged = [tuple(map(int, child.stdout.readline().split())) for _ in range(100)]
@@ -245,9 +247,12 @@ def run_threads(*bodies: Callable[[], None]) -> None:
         raise errors[0]
 
 
-def test_writers_readers_reclaim_and_sync_at_the_same_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("new_from", [None, 1], ids=["own files", "shared"])
+def test_writers_readers_reclaim_and_sync_at_the_same_time(
+    tmp_path: Path, new_from: int | None
+) -> None:
     """One writer thread stands for the event loop; the others do what threads do."""
-    store = small(tmp_path, max_open=2)
+    store = small(tmp_path, max_open=2, new_from=new_from)
     inodes = [InodeId(number) for number in (1, 257, 3, 4)]
     model = {inode: bytearray(SIZE) for inode in inodes}
     done = threading.Event()
@@ -256,6 +261,10 @@ def test_writers_readers_reclaim_and_sync_at_the_same_time(tmp_path: Path) -> No
     def loop() -> None:
         dice = random.Random(7)
         try:
+            if new_from:
+                for inode in inodes:
+                    store.write(inode, block(0), 0, b"x")
+                    model[inode][:1] = b"x"
             for number_of_round in range(3000):
                 inode, number = dice.choice(inodes), dice.randrange(BLOCKS)
                 at = number * BLOCK

@@ -19,6 +19,7 @@ from tests.store.places import (
     block,
     small,
 )
+from usenetfs.store.staging import Staging
 from usenetfs.types import BlockNumber, InodeId
 
 
@@ -32,9 +33,12 @@ class StagingMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp())
-        self.store = small(self.directory, max_open=2)
+        self.store = self.opened()
         self.model: dict[int, bytearray] = {}
         self.fill = 0
+
+    def opened(self) -> Staging:
+        return small(self.directory, max_open=2)
 
     def content(self, inode: int) -> bytearray:
         return self.model.setdefault(inode, bytearray(SIZE))
@@ -98,7 +102,7 @@ class StagingMachine(RuleBasedStateMachine):
     @rule()
     def reopen_and_sweep(self) -> None:
         self.store.close()
-        self.store = small(self.directory, max_open=2)
+        self.store = self.opened()
         self.store.sweep(self.live)
         assert self.store.usage() == allocated(self.directory)
 
@@ -128,5 +132,20 @@ class StagingMachine(RuleBasedStateMachine):
         shutil.rmtree(self.directory)
 
 
+class SharingMachine(StagingMachine):
+    """The same, where new inodes share files: all, at first, later those above all that are there.
+
+    Of the file that is being filled something may be kept until half of it was discarded.
+    """
+
+    inodes = st.sampled_from([InodeId(number) for number in (1, 257, 300, 301, 302, 303)])
+
+    def opened(self) -> Staging:
+        there = [inode for inode, content in getattr(self, "model", {}).items() if any(content)]
+        return small(self.directory, max_open=2, new_from=max(there, default=0) + 1)
+
+
 TestModel = StagingMachine.TestCase
 TestModel.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestShared = SharingMachine.TestCase
+TestShared.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -33,20 +33,22 @@ class Platter:
         (copy / "staging").mkdir(parents=True)
 
     def watch(self, world: World, patch: pytest.MonkeyPatch) -> None:
-        sync_index, sync_staging = world.index.sync, world.staging.sync
+        sync_index, fdatasync = world.index.sync, os.fdatasync
+        staging = self._path / "staging"
 
         def synced_index() -> None:
             sync_index()
             for name in ("index.db", "index.db-wal"):
                 shutil.copyfile(self._path / name, self._copy / name)
 
-        def synced_staging(inode: InodeId) -> None:
-            sync_staging(inode)
-            for file in (self._path / "staging").rglob(f"{inode}.*"):
+        def synced_file(descriptor: int) -> None:
+            fdatasync(descriptor)
+            file = Path(f"/proc/self/fd/{descriptor}").readlink()
+            if file.is_relative_to(staging) and file.exists():
                 self._keep(file)
 
         patch.setattr(world.index, "sync", synced_index)
-        patch.setattr(world.staging, "sync", synced_staging)
+        patch.setattr(os, "fdatasync", synced_file)
 
     def _kept(self, file: Path) -> Path:
         return self._copy / file.relative_to(self._path)
@@ -57,7 +59,7 @@ class Platter:
 
     def cut(self) -> Path:
         """The power is gone; the directory with what is left."""
-        for kept in list((self._copy / "staging").rglob("*.*")):
+        for kept in [path for path in (self._copy / "staging").rglob("*") if path.is_file()]:
             now = self._path / kept.relative_to(self._copy)
             if not now.exists():
                 kept.unlink()

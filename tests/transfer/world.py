@@ -206,7 +206,7 @@ async def opened_world(
         ).close()
     with (
         Index.open(database, directory_key=KEYS.directory_key) as index,
-        Staging(path / "staging", block_size=BLOCK) as staging,
+        Staging(path / "staging", block_size=BLOCK, new_from=index.inodes.last_id() + 1) as staging,
         ArticleCache(path / "cache", max_bytes=1 << 20, min_free_bytes=0) as cache,
     ):
         policy = RetryPolicy(first=0.5, retries=None)

@@ -104,7 +104,11 @@ async def open_parts(options: DaemonOptions) -> AsyncIterator[Parts]:
             batch=settings.index.batch,
             cache=settings.index.cache,
         ) as index,
-        Staging(options.paths.staging, block_size=index.identity.block_size) as staging,
+        Staging(
+            options.paths.staging,
+            block_size=index.identity.block_size,
+            new_from=index.inodes.last_id() + 1,
+        ) as staging,
         ArticleCache(
             options.paths.articles,
             max_bytes=settings.cache.max_size,

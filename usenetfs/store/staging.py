@@ -2,7 +2,9 @@
 
 Owns: ``<directory>/<inode % 256, 2 hex>/<inode>.<group>``. A group file holds ``blocks_per_file``
 consecutive blocks of one inode, each at its natural offset, so a write of the kernel is one
-``pwrite`` wherever it falls and reading back needs no index. It knows bytes only: which of them
+``pwrite`` wherever it falls and reading back needs no index. The beginnings of small new files lie
+together in ``<directory>/shared`` (``shared_files.py``): an inode that is there has its first
+octets there and nowhere else, the rest in its group files. It knows bytes only: which of them
 mean something is the index's business (``local_staging``), and so is how much may be staged.
 
 Everything not written, and everything discarded, reads as zeros. Calls are thread-safe and
@@ -33,15 +35,20 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from usenetfs.store.extents import Extents
 from usenetfs.store.group_files import BUCKETS, GroupFiles, Key
+from usenetfs.store.shared_files import SharedFiles
 from usenetfs.store.syncing import Syncing
 from usenetfs.store.syscalls import read_padded, storage_error, sync_directory, write_all
 from usenetfs.types import DEFAULT_BLOCK_SIZE, BlockNumber, InodeId
 
 Buffer = bytes | bytearray | memoryview
+
+SHARED_BYTES: Final = 128 << 10
+"""Octets of an inode that may lie in a shared file, unless a block is less. Of a source tree that
+is 24 files of 25."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,9 @@ class Swept:
 
 
 class Staging:
-    """See the module. ``max_open`` is the number of descriptors kept open."""
+    """See the module. ``max_open`` is the number of descriptors kept open for group files.
+    ``new_from``: inodes from there on were not made yet, so none of their bytes are here; they may
+    share files. None: nobody begins to."""
 
     def __init__(
         self,
@@ -62,6 +71,7 @@ class Staging:
         block_size: int = DEFAULT_BLOCK_SIZE,
         blocks_per_file: int = 1024,
         max_open: int = 256,
+        new_from: int | None = None,
     ) -> None:
         """Makes what is missing and counts what is there: some seconds for a million files."""
         if min(block_size, blocks_per_file, max_open) < 1:
@@ -77,9 +87,16 @@ class Staging:
             block_size=block_size,
             on_created=self._syncing.note_created,
         )
+        self._new_from = new_from
+        """Inodes from there on have no file of their own for their beginning."""
         self._make_directories()
+        self._shared = SharedFiles(
+            f"{self._directory}/shared", slot_bytes=min(block_size, SHARED_BYTES)
+        )
         for key, _ in self._entries():
             self._files.note_group(key)
+            if not key[1]:
+                self._shared.note_tail(key[0])
         self.recount()
 
     # --- data -------------------------------------------------------------------------------------
@@ -135,12 +152,15 @@ class Staging:
 
         What is left of a block is zeroed at once; whole blocks are discarded.
         """
+        if not first_byte:
+            self.discard_inode(inode)
+            return
         group, start = divmod(first_byte, self._group_bytes)
         block = -(-start // self._block_size)
         edge = block * self._block_size
         if start < edge:
             self._zero((inode, group), start, edge)
-        for key in self._files.keys_of(inode):
+        for key in self._own_keys(inode):
             first = block if key[1] == group else 0
             if key[1] >= group and first < self.blocks_per_file:
                 self._files.doom(key, first, self.blocks_per_file)
@@ -151,11 +171,14 @@ class Staging:
         """The blocks read as zeros from now on; :meth:`reclaim` will free their space."""
         for block in blocks:
             group, index = divmod(block, self.blocks_per_file)
+            if not block and self._shared.discard(inode) and not self._shared.has_tail(inode):
+                continue
             self._files.doom((inode, group), index, index + 1)
 
     def discard_inode(self, inode: InodeId) -> None:
         """Discards every block of the inode."""
-        for key in self._files.keys_of(inode):
+        self._shared.discard(inode)
+        for key in self._own_keys(inode):
             self._files.doom(key, 0, self.blocks_per_file)
 
     def reclaim(self) -> None:
@@ -163,12 +186,13 @@ class Staging:
 
         An error leaves the rest for the next call.
         """
+        self._shared.reclaim()
         for key in self._files.doomed_files():
             self._files.reclaim(key)
 
     def reclaimable(self) -> int:
         """How many files :meth:`reclaim` would look at."""
-        return self._files.counts()[2]
+        return self._shared.reclaimable() + self._files.counts()[2]
 
     # --- durability, accounting -------------------------------------------------------------------
 
@@ -178,10 +202,12 @@ class Staging:
         LocalStorageError: some of it may not. It is raised again for that file until its data was
         discarded.
         """
+        self._shared.sync(inode)
         self._syncing.sync(self._files, inode)
 
     def sync_all(self) -> None:
         """:meth:`sync` for everything written before."""
+        self._shared.sync_all()
         self._syncing.sync_all(self._files)
 
     def usage(self) -> int:
@@ -191,17 +217,20 @@ class Staging:
         behind our back (its own blocks about the file, mostly) adds up to some kilobytes per file;
         :meth:`recount` puts it right.
         """
-        return self._files.allocated()
+        return self._shared.allocated() + self._files.allocated()
 
     def recount(self) -> int:
         """Looks at every file and returns the true :meth:`usage`. A second per 300,000 files."""
+        self._shared.recount()
         self._files.recount(self._entries())
         return self.usage()
 
     def inodes(self) -> Iterator[InodeId]:
         """Inodes that have files here, each once, in no order. Reads the directories."""
+        shared = set(self._shared.inodes())
+        yield from map(InodeId, shared)
         for bucket in range(BUCKETS):
-            yield from {InodeId(key[0]) for key, _ in self._entries_of(bucket)}
+            yield from {InodeId(key[0]) for key, _ in self._entries_of(bucket)} - shared
 
     def sweep(self, live: Callable[[InodeId, int], Collection[BlockNumber]]) -> Swept:
         """Removes everything that the index does not know. At mount, before anything is written.
@@ -212,6 +241,10 @@ class Staging:
         """
         before = self.recount()
         removed = 0
+        for inode in self._shared.inodes():
+            if BlockNumber(0) not in live(InodeId(inode), 0):
+                self._shared.discard(inode)
+        self._shared.reclaim()
         for key, _ in self._entries():
             inode, group = key
             base = group * self.blocks_per_file
@@ -227,6 +260,7 @@ class Staging:
 
     def close(self) -> None:
         """Closes all descriptors. Syncs nothing."""
+        self._shared.close()
         self._files.close()
 
     def __enter__(self) -> Self:
@@ -244,14 +278,46 @@ class Staging:
         opened, pinned, doomed = self._files.counts()
         return (
             f"<Staging {self._directory} open={opened} in_use={pinned} reclaimable={doomed}"
-            f" unsynced={self._syncing.unsynced()}>"
+            f" unsynced={self._syncing.unsynced() + self._shared.unsynced()} {self._shared!r}>"
         )
 
     # --- within -----------------------------------------------------------------------------------
 
     def _write(self, key: Key, start: int, data: Buffer) -> None:
+        inode, group = key
         if not data:
             return
+        if not group:
+            reach = self._shared.reach(inode) or self._taken_in(inode, start + len(data))
+            if start < reach:
+                head = min(len(data), reach - start)
+                self._shared.write(inode, start, memoryview(data)[:head])
+                if head == len(data):
+                    return
+                start, data = reach, memoryview(data)[head:]
+            if reach:
+                self._shared.note_tail(inode)
+            if self._new_from is not None:
+                self._new_from = max(self._new_from, inode + 1)
+        self._write_own(key, start, data)
+
+    def _taken_in(self, inode: int, end: int) -> int:
+        """The octets that a new inode gets in a shared file, if its first write ends at ``end``."""
+        share = (
+            self._new_from is not None
+            and inode >= self._new_from
+            and end <= self._shared.slot_bytes
+            and self._shared.has_room()
+        )
+        return self._shared.slot_bytes if share else 0
+
+    def _own_keys(self, inode: int) -> list[Key]:
+        """The group files that the inode may have."""
+        keys = self._files.keys_of(inode)
+        without = self._shared.reach(inode) and not self._shared.has_tail(inode)
+        return [key for key in keys if key[1]] if without else keys
+
+    def _write_own(self, key: Key, start: int, data: Buffer) -> None:
         file = self._files.pin_writer(key, start, start + len(data), create=True)
         assert file is not None
         try:
@@ -263,6 +329,18 @@ class Staging:
             self._syncing.note_written(key)
 
     def _read(self, key: Key, start: int, length: int) -> bytes:
+        reach = 0 if key[1] else self._shared.reach(key[0])
+        if not reach:
+            return self._read_own(key, start, length)
+        data = b""
+        if start < reach:
+            data = self._shared.read(key[0], start, min(length, reach - start))
+        rest = length - len(data)
+        if rest and self._shared.has_tail(key[0]):
+            return data + self._read_own(key, start + len(data), rest)
+        return data + bytes(rest) if rest else data
+
+    def _read_own(self, key: Key, start: int, length: int) -> bytes:
         file = self._files.pin(key)
         if file is None:
             return bytes(length)
@@ -281,6 +359,13 @@ class Staging:
         return data
 
     def _zero(self, key: Key, start: int, end: int) -> None:
+        reach = 0 if key[1] else self._shared.reach(key[0])
+        if start < min(end, reach):
+            self._shared.zero(key[0], start, min(end, reach))
+        if not reach or self._shared.has_tail(key[0]):
+            self._zero_own(key, max(start, reach), end)
+
+    def _zero_own(self, key: Key, start: int, end: int) -> None:
         if start >= end:
             return
         file = self._files.pin_writer(key, start, end, create=False)

@@ -114,7 +114,7 @@ class Syncing:
         path = files.path(key)
         try:
             if key in self._failed:
-                raise LocalStorageError(self._failed[key], hint=_LOST_HINT)
+                raise LocalStorageError(self._failed[key], hint=LOST_HINT)
             os.fdatasync(file.descriptor)
         except OSError as error:
             translated = storage_error(error, "sync", path)
@@ -149,6 +149,6 @@ class Syncing:
                     os.close(descriptor)
 
 
-_LOST_HINT: Final = (
+LOST_HINT: Final = (
     "what was written there may not be on the disk: check the disk, and write the file again"
 )
