@@ -20,6 +20,7 @@ from dataclasses import replace
 from cachetools import LRUCache
 
 from usenetfs.errors import PosixError
+from usenetfs.fs.lookup_counts import LookupCounts
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
 from usenetfs.types import ROOT_INODE, InodeId
@@ -46,7 +47,7 @@ class LiveInodes:
         self._unsaved: dict[InodeId, Inode] = {}
         self.changes = 0
         """Grows with everything that changes here or in the index."""
-        self._lookups: Counter[InodeId] = Counter()
+        self._lookups = LookupCounts()
         self._open: Counter[InodeId] = Counter()
 
     def __repr__(self) -> str:
@@ -176,15 +177,11 @@ class LiveInodes:
 
     def looked_up(self, inode: InodeId) -> None:
         """The kernel was told of the inode once more."""
-        self._lookups[inode] += 1
+        self._lookups.add(inode)
 
     def forgotten(self, inode: InodeId, count: int) -> None:
         """The kernel forgets ``count`` of its lookups."""
-        left = self._lookups[inode] - count
-        if left > 0:
-            self._lookups[inode] = left
-        else:
-            del self._lookups[inode]
+        self._lookups.subtract(inode, count)
 
     def known(self, inode: InodeId) -> bool:
         """Whether the kernel may have something about the inode in its memory."""
