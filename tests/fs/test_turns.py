@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -147,6 +148,37 @@ async def test_other_tasks_get_their_chance_under_a_flood(
         for _ in range(100):
             await trio.lowlevel.checkpoint()
         assert session.log
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_request_that_comes_soon_finds_the_worker_awake(
+    opened: list[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[int] = []
+    sleep = trio.lowlevel.wait_readable
+
+    async def noted(descriptor: int) -> None:
+        slept.append(len(session.log))
+        await sleep(descriptor)
+
+    async def answer(request: bytes) -> None:
+        if request < b"5":
+            later = threading.Timer(0.002, session.kernel.send, [bytes([request[0] + 1])])
+            later.start()
+        else:
+            monkeypatch.setattr(module, "LINGER", 0.0)
+
+    monkeypatch.setattr(trio.lowlevel, "wait_readable", noted)
+    monkeypatch.setattr(module, "LINGER", 20.0)
+    monkeypatch.setattr(module, "UNINTERRUPTED", 20.0)
+    session = Session(answer)
+    opened.append(session)
+    session.kernel.send(b"0")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.work)
+        await settled()
+        assert session.log == [b"0", b"1", b"2", b"3", b"4", b"5"]
+        assert slept == [6]
         nursery.cancel_scope.cancel()
 
 
