@@ -52,6 +52,8 @@ class MemoryStream:
         self._incoming = incoming
         self._outgoing = outgoing
         self.closed = False
+        self.sends = 0
+        """Calls that put octets on the way."""
 
     async def receive_into(self, buffer: WriteableBuffer) -> int:
         with memoryview(buffer) as view:
@@ -80,6 +82,7 @@ class MemoryStream:
         return len(data)
 
     def _put(self, data: bytes) -> None:
+        self.sends += 1
         try:
             self._outgoing.put_data(data)
         except trio.ClosedResourceError as error:

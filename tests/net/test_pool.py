@@ -87,6 +87,35 @@ async def test_requests_are_pipelined_on_one_connection(autojump_clock: MockCloc
         assert server.dials == 1
 
 
+async def test_questions_of_one_turn_leave_together(autojump_clock: MockClock) -> None:
+    """A STAT for each posted article, on its own, would cost a system call and a wake each."""
+    async with running(warm_connections=4, reserved_connections=0) as (server, pool):
+        await trio.sleep(1)
+        before = [session.stream.sends for session in server.sessions]
+        server.round_trip = 0.05
+        async with trio.open_nursery() as nursery:
+            for number in range(40):
+                nursery.start_soon(
+                    pool.perform, Request(Verb.STAT, message_id(number), Lane.METADATA)
+                )
+        asked = [session.commands.count("STAT") for session in server.sessions]
+        sends = [s.stream.sends - n for s, n in zip(server.sessions, before, strict=True)]
+        assert sorted(asked) == [0, 8, 16, 16]
+        assert sorted(sends) == [0, 1, 1, 1]
+
+
+async def test_a_readers_question_waits_for_no_other(autojump_clock: MockClock) -> None:
+    async with running(warm_connections=4, reserved_connections=0) as (server, pool):
+        await trio.sleep(1)
+        server.round_trip = 0.05
+        async with trio.open_nursery() as nursery:
+            for number in range(4):
+                nursery.start_soon(
+                    pool.perform, Request(Verb.STAT, message_id(number), Lane.READER)
+                )
+        assert [session.commands.count("STAT") for session in server.sessions] == [1, 1, 1, 1]
+
+
 async def test_pipeline_depth_follows_the_round_trip(autojump_clock: MockClock) -> None:
     async with running(connections=1) as (server, pool):
         server.add(1)

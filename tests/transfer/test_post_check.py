@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from usenetfs.errors import ArticleMissingError, NoHealthyServersError, UsenetfsError
-from usenetfs.transfer.post_check import CheckTimes, PostChecker
+from usenetfs.transfer.post_check import AT_ONCE, CheckTimes, PostChecker
 from usenetfs.types import ArticleId, Lane, MessageId
 
 TIMES = CheckTimes(first=0.5, ceiling=8.0, deadline=60.0, doubt_deadline=20.0)
@@ -78,6 +78,42 @@ async def test_waits_grow_until_it_is_seen(autojump_clock: MockClock) -> None:
         assert gaps == pytest.approx([1, 2, 4, 8, 8])
         assert world.outcomes == [(world.asked[-1], ONE, "seen")]
         assert world.errors == []
+
+
+async def test_articles_posted_one_after_the_other_are_asked_for_together(
+    autojump_clock: MockClock,
+) -> None:
+    async with checking() as world:
+        world.answer = lambda _: "alpha"
+        for number in range(50):
+            world.checker.posted(ArticleId(number), ID, "alpha")
+            await trio.sleep(0.01)
+        await trio.sleep(5)
+        assert len(world.outcomes) == 50
+        assert len(set(world.asked)) < 10
+        assert min(world.asked) >= TIMES.first
+
+
+async def test_no_more_are_asked_for_at_once_than_there_is_room(autojump_clock: MockClock) -> None:
+    async with checking() as world:
+        gate = trio.Event()
+        under_way = 0
+
+        async def slow(message_id: MessageId, *, lane: Lane) -> str | None:
+            nonlocal under_way
+            under_way += 1
+            await gate.wait()
+            return "alpha"
+
+        world.stat = slow  # type: ignore[method-assign]
+        for number in range(3 * AT_ONCE):
+            world.checker.posted(ArticleId(number), ID, "alpha")
+        await trio.sleep(5)
+        assert under_way == AT_ONCE
+        assert world.checker.waiting == 2 * AT_ONCE
+        gate.set()
+        await trio.sleep(5)
+        assert len(world.outcomes) == 3 * AT_ONCE
 
 
 async def test_what_is_never_there_is_given_up_at_the_deadline(

@@ -136,6 +136,13 @@ class Connection:
         """Whether any caller other than a waiting reader uses it."""
         return any(request.background for request in self.inflight)
 
+    def joins(self, request: Request, most: int) -> bool:
+        """Whether it is best sent behind the like of it here, of which there are less than
+        ``most``: the replies are lines, and nobody waits for them but the background."""
+        if request.verb is not Verb.STAT or not request.background or not self.inflight:
+            return False
+        return self.inflight[-1].verb is Verb.STAT and len(self.inflight) < most
+
     def depth(self, verb: Verb) -> int:
         """How many requests may be outstanding here.
 
@@ -183,7 +190,7 @@ class Connection:
     # --- serving ------------------------------------------------------------------------------
 
     def take(self, request: Request, now: float) -> None:
-        """Own a request from now on. The pool decides with this; :meth:`send` follows."""
+        """Own a request from now on. The pool decides with this; :meth:`command` follows."""
         if not self.inflight and not self.checking:
             self.head_since = self._probe_sent = now
         request.connection = self.number
@@ -193,15 +200,25 @@ class Connection:
         self.last_used = now
         self.draining = False
 
-    def send(self, request: Request) -> None:
-        """Send the command of a request just taken. LocalProtocolError: it is not owned then."""
+    def command(self, request: Request) -> bytes:
+        """What to send for a request just taken. LocalProtocolError: it is not owned then."""
         arguments = () if request.verb is Verb.POST else (request.message_id,)
         try:
-            command = self._protocol.request(request.verb, *arguments, tag=request)
+            return self._protocol.request(request.verb, *arguments, tag=request)
         except UsenetfsError:
             self.inflight.remove(request)
             raise
-        self._transmit(command)
+
+    def send(self, commands: bytes) -> None:
+        """Send commands that :meth:`command` gave, in its order; does not wait."""
+        assert self._stream is not None
+        self.bytes_up += len(commands)
+        if not self._writing:
+            commands = commands[self._stream.send_nowait(commands) :]
+        if commands:
+            self._backlog += commands
+            self._writing = True
+            self._wake.set()
 
     def check(self) -> None:
         """Ask an idle session whether it is still there."""
@@ -209,7 +226,7 @@ class Connection:
         self.checking = True
         self.head_since = trio.current_time()
         self._probe_sent = self.head_since
-        self._transmit(command)
+        self.send(command)
 
     def abandon(self, request: Request) -> None:
         """The caller of a request in flight has gone."""
@@ -283,16 +300,6 @@ class Connection:
                 return  # as good as a good-bye
 
     # --- the writer ---------------------------------------------------------------------------
-
-    def _transmit(self, command: bytes) -> None:
-        assert self._stream is not None
-        self.bytes_up += len(command)
-        if not self._writing:
-            command = command[self._stream.send_nowait(command) :]
-        if command:
-            self._backlog += command
-            self._writing = True
-            self._wake.set()
 
     async def _write(self) -> None:
         assert self._stream is not None

@@ -76,6 +76,8 @@ class Pool:
         self._state = PoolState(settings, self.breaker, self._new_connection)
         self._nursery: trio.Nursery | None = None
         self._stopped = False
+        self._gathering = False
+        """A task will decide for all that came in this turn of the loop."""
         self._kick = trio.Event()
         self._timer_at = 0.0
         self._bytes_up = self._bytes_down = 0
@@ -158,7 +160,7 @@ class Pool:
         must_wait = self._state.would_wait(request)
         self._state.queue.push(request)
         if not must_wait:
-            self.update()
+            await self._decide_soon(request)
         try:
             await request.done.wait()
         except trio.Cancelled:
@@ -171,6 +173,16 @@ class Pool:
         # The response knows its request: a cycle would keep its body until the collector comes by.
         assert response is not None
         return response
+
+    async def _decide_soon(self, request: Request) -> None:
+        """What comes in one turn of the loop is decided, and sent, together; a reader's at once."""
+        if not request.background:
+            self.update()
+        elif not self._gathering:
+            self._gathering = True
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            self._gathering = False
+            self.update()
 
     def move(self, request: Request, lane: Lane) -> None:
         """Put a request that still waits for a connection into another lane."""
@@ -235,11 +247,16 @@ class Pool:
         plan = self._state.decide(now)
         for connection, error in plan.end:
             connection.end(error)
+        commands: dict[Connection, bytes] = {}
         for connection, request in plan.send:
             try:
-                connection.send(request)
+                command = connection.command(request)
             except UsenetfsError as error:
                 request.fail(error)
+            else:
+                commands[connection] = commands.get(connection, b"") + command
+        for connection, together in commands.items():
+            connection.send(together)
         for connection in plan.check:
             connection.check()
         for connection in plan.dial:

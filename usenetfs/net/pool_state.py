@@ -51,6 +51,9 @@ READER_MEMORY: Final = 2.0
 """Seconds after a reader's request in which more are expected."""
 SHALLOW_SHARE: Final = 8
 """One connection in so many takes no background request behind another."""
+MOST_TOGETHER: Final = 16
+"""Questions with replies of one line that go to one connection, so that they leave together and the
+replies come together: each on its own costs either side a system call and a wake."""
 BUSY_TICK: Final = 1.0
 """Seconds between looks at the timeouts while anything is outstanding."""
 IDLE_TICK: Final = 30.0
@@ -207,7 +210,8 @@ class PoolState:
             if request.share is not None:
                 fitting = self._fit_for_share(request, fitting)
         # The first of equals, so that the last ones fall idle and can be closed.
-        self._chosen = min(fitting, key=lambda c: len(c.inflight), default=None)
+        together = [c for c in fitting if c.joins(request, MOST_TOGETHER)]
+        self._chosen = min(together or fitting, key=lambda c: len(c.inflight), default=None)
         if self._chosen is None and request.verb is Verb.POST:
             self._drain_one(request, now)
         return self._chosen is not None

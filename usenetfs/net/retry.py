@@ -191,6 +191,7 @@ class RetryManager:
         *,
         may_retry: Callable[[BaseException], bool] = worth_repeating,
         stop: Callable[[], stop_base] | None = None,
+        on_failure: Callable[[BaseException], None] = _never,
     ) -> T:
         """What ``work`` gives, as often as the policy says; ``stop`` makes what stands in for it.
 
@@ -206,7 +207,9 @@ class RetryManager:
             self._attempts[kind] += 1
             return result
         stopping = None if stop is None else stop()
-        async for attempt in self.retrying(kind, may_retry=may_retry, stop=stopping):
+        async for attempt in self.retrying(
+            kind, may_retry=may_retry, stop=stopping, on_failure=on_failure
+        ):
             with attempt:
                 if failed:
                     raise failed.pop()

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -40,8 +41,12 @@ from usenetfs.types import ArticleId, Lane, MessageId
 
 log = logging.getLogger("usenetfs.upload")
 
-WORKERS = 8
-"""Checks under way at once; at a round trip of 30 ms that is some 260 articles a second."""
+AT_ONCE = 32
+"""Checks under way at once; at a round trip of 30 ms that is some 1,000 articles a second."""
+
+TOGETHER = 0.1
+"""Seconds: checks fall due at multiples of it. Those of one moment are sent, and answered, together
+(``net/pool.py``); each on its own costs either side as much as ten of them."""
 
 MIN_WAIT = 0.5
 """Seconds between two checks of one article, at least."""
@@ -115,6 +120,7 @@ class PostChecker:
         self._outcomes = outcomes
         self._times = times
         self._heap: list[_Check] = []
+        self._under_way = 0
         self._pulse = Pulse()
 
     def __repr__(self) -> str:
@@ -149,9 +155,8 @@ class PostChecker:
         opened: bool,
     ) -> None:
         now = trio.current_time()
-        self._push(
-            _Check(now + wait, article, message_id, server, now, wait, now + deadline, opened)
-        )
+        due = _moment(now + wait) if wait else now
+        self._push(_Check(due, article, message_id, server, now, wait, now + deadline, opened))
 
     def _push(self, check: _Check) -> None:
         heapq.heappush(self._heap, check)
@@ -161,22 +166,35 @@ class PostChecker:
     async def run(self) -> None:
         """Check what is due, several at once. One task watches the time, so that a new article
         wakes nobody before its turn."""
-        due_in, due_out = trio.open_memory_channel[_Check](0)
         async with trio.open_nursery() as nursery:
-            for _ in range(WORKERS):
-                nursery.start_soon(self._work, due_out.clone())
-            async with due_in, due_out:
-                while True:
-                    await due_in.send(await self._next())
+            while True:
+                for check in await self._due():
+                    nursery.start_soon(self._work, check)
 
-    async def _work(self, due: trio.MemoryReceiveChannel[_Check]) -> None:
-        async with due:
-            async for check in due:
-                try:
-                    if not await self._look(check):
-                        self._later(check)
-                except UsenetfsError as error:
-                    self._postpone(check, error)
+    async def _due(self) -> list[_Check]:
+        """All that is due, as far as there is room for it; it is under way from now on."""
+        while True:
+            now, due = trio.current_time(), []
+            while self._heap and self._heap[0].due <= now and self._under_way < AT_ONCE:
+                due.append(heapq.heappop(self._heap))
+                self._under_way += 1
+            if due:
+                return due
+            if self._heap and self._under_way < AT_ONCE:
+                await self._pulse.wait_at_most(self._heap[0].due - now)
+            else:
+                await self._pulse.wait()
+
+    async def _work(self, check: _Check) -> None:
+        try:
+            if not await self._look(check):
+                self._later(check)
+        except UsenetfsError as error:
+            self._postpone(check, error)
+        finally:
+            if self._under_way == AT_ONCE:
+                self._pulse.fire()
+            self._under_way -= 1
 
     def _postpone(self, check: _Check, error: UsenetfsError) -> None:
         """The check came to nothing. Where that is neither the article's fault nor an answer, its
@@ -188,16 +206,6 @@ class PostChecker:
         self._report(error)
         check.deadline += max(check.wait, MIN_WAIT)
         self._again(check)
-
-    async def _next(self) -> _Check:
-        while True:
-            now = trio.current_time()
-            if self._heap and self._heap[0].due <= now:
-                return heapq.heappop(self._heap)
-            if self._heap:
-                await self._pulse.wait_at_most(self._heap[0].due - now)
-            else:
-                await self._pulse.wait()
 
     async def _look(self, check: _Check) -> bool:
         """Whether the check is over."""
@@ -231,8 +239,13 @@ class PostChecker:
         again, ceiling = self._times.again, self._times.ceiling
         wait = min(check.wait * 2, ceiling) if again is None else again(check.tries)
         check.wait = max(wait, MIN_WAIT)
-        check.due = trio.current_time() + check.wait
+        check.due = _moment(trio.current_time() + check.wait)
         self._push(check)
+
+
+def _moment(time: float) -> float:
+    """The first moment at or after ``time`` at which checks fall due."""
+    return math.ceil(time / TOGETHER) * TOGETHER
 
 
 def _has_answered(check: _Check, error: UsenetfsError) -> bool:

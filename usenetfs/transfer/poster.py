@@ -155,29 +155,27 @@ class Poster:
     async def post(self, sealed: Sealed) -> Posted | None:
         """Post until a server takes it; None if meanwhile nobody waits for it any more."""
         current: Sealed | None = sealed
-        async for attempt in self._retries.retrying(
-            "post", may_retry=_is_ours_to_report, on_failure=self._note
-        ):
-            with attempt:
-                if current is None:
-                    return None
-                outgoing = current.outgoing
-                try:
-                    server, message_id = await self._try(current)
-                except UsenetfsError as error:
-                    if rule_of(error).identity is not Identity.SAME:
-                        current = await self._renew(current)
-                    raise
-                self.last_error = None
-                return Posted(
-                    server,
-                    message_id,
-                    outgoing.attempt,
-                    message_id != outgoing.message_id,
-                    current.salt,
-                    current.octets,
-                )
-        return None
+
+        async def once() -> Posted | None:
+            nonlocal current
+            if current is None:
+                return None
+            outgoing = current.outgoing
+            try:
+                server, message_id = await self._try(current)
+            except UsenetfsError as error:
+                if rule_of(error).identity is not Identity.SAME:
+                    current = await self._renew(current)
+                raise
+            self.last_error = None
+            rewritten = message_id != outgoing.message_id
+            return Posted(
+                server, message_id, outgoing.attempt, rewritten, current.salt, current.octets
+            )
+
+        return await self._retries.run(
+            "post", once, may_retry=_is_ours_to_report, on_failure=self._note
+        )
 
     async def _try(self, sealed: Sealed) -> tuple[str, MessageId]:
         """One attempt: the server that has the article, and the id that it has it under."""
