@@ -81,7 +81,8 @@ def fill(path: Path, files: int, further: int) -> dict[str, float]:
     replica = Replica.create(path)
     started = time.process_time()
     replica.apply(_changes(files, further, head, samples, cookie))
-    replica.finish(writable=True)
+    replica.settle(writable=True)
+    replica.finish()
     took = time.process_time() - started
     samples_path(path).write_bytes(pickle.dumps(samples))
     return {"built as recover does, CPU s": took}

@@ -25,13 +25,14 @@ def test_one_content_in_two_segments_is_no_state(tmp_path: Path) -> None:
     with Replica.create(tmp_path / "index.db") as replica:
         replica.apply([segments((1, b"h" * 16), (2, b"h" * 16))])
         with pytest.raises(DigestError, match="contradicts itself"):
-            replica.finish(writable=False)
+            replica.settle(writable=False)
 
 
 def test_two_contents_are(tmp_path: Path) -> None:
     with Replica.create(tmp_path / "index.db") as replica:
         replica.apply([segments((1, b"h" * 16), (2, b"i" * 16))])
-        replica.finish(writable=False)
+        replica.settle(writable=False)
+        replica.finish()
     made = apsw.Connection(str(tmp_path / "index.db"))
     unique = "SELECT [unique] FROM pragma_index_list('segments') WHERE name = 'segments_hash'"
     assert made.execute(unique).fetchall() == [(1,)]

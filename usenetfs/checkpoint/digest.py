@@ -44,12 +44,12 @@ class RowDigest:
 
     def encoded_rows(self, table: str, records: Iterable[bytes]) -> int:
         """The same over rows in changeset encoding."""
-        start = self._hash(table.encode("utf-8") + b"\0")
+        copy, number = self._hash(table.encode("utf-8") + b"\0").copy, int.from_bytes
         total = 0
         for record in records:
-            state = start.copy()
+            state = copy()
             state.update(record)
-            total += int.from_bytes(state.digest(), "big")
+            total += number(state.digest(), "big")
         return total % MODULUS
 
 

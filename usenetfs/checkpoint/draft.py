@@ -169,7 +169,7 @@ def make_draft(
     if state.digest:
         total = int.from_bytes(state.digest, "big") + _digest_change(row_digest, published)
     else:
-        total = sum(row_digest.encoded_rows(table, records) for table, records in cut.encoded())
+        total = sum(row_digest.encoded_rows(table, cut.encoded(table)) for table in FORMS)
         total -= _digest_change(row_digest, held)
     if spool is not None:
         spool.fill(_snapshot(cut, held))

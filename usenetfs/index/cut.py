@@ -18,7 +18,7 @@ import apsw
 
 from usenetfs.errors import DatabaseError
 from usenetfs.index.database import BUSY_TIMEOUT_MS, Database, Row, translate
-from usenetfs.index.normal_form import FORMS, encoded_rows, export_rows, row_of
+from usenetfs.index.normal_form import encoded_rows, export_rows, row_of
 from usenetfs.index.totals import Counter
 
 
@@ -120,10 +120,9 @@ class Cut:
         """All rows as a changeset; see :func:`normal_form.export_rows`."""
         return export_rows(self._connection, excluded, extra)
 
-    def encoded(self) -> Iterator[tuple[str, Iterator[bytes]]]:
-        """By table, every row in normal form and changeset encoding."""
-        for table in FORMS:
-            yield table, encoded_rows(self._connection, table)
+    def encoded(self, table: str) -> Iterator[bytes]:
+        """Every row of a table in normal form and changeset encoding."""
+        return encoded_rows(self._connection, table)
 
     def totals(self) -> dict[Counter, tuple[int, int]]:
         """``(count, bytes)`` of each counter."""

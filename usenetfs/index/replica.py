@@ -23,7 +23,9 @@ import apsw
 
 from usenetfs.errors import DatabaseError, DigestError, DocumentError
 from usenetfs.index.chain import ChainState, ChainTable
+from usenetfs.index.cut import Cut
 from usenetfs.index.database import (
+    ANALYSIS_LIMIT,
     Database,
     Row,
     make_shrinkable,
@@ -38,7 +40,7 @@ from usenetfs.index.derived import (
     recompute_links_of,
     recompute_uses,
 )
-from usenetfs.index.normal_form import encoded_rows, normalise, row_of
+from usenetfs.index.normal_form import normalise, row_of
 from usenetfs.index.schema import (
     APPLICATION_ID,
     CREATE_SCHEMA,
@@ -49,6 +51,10 @@ from usenetfs.index.touched import TouchedCounts
 
 CACHE_KIB: Final = 128 * 1024
 """Page cache while building: indexes are built by sorting, tables nearly in order."""
+
+STREAM_PIECE: Final = 64 * 1024
+"""Octets of a changeset that SQLite asks for at a time. By itself it asks for 1 KiB, and each time
+waits for the interpreter, which is at work on what is being downloaded."""
 
 
 Key = tuple[Any, ...]
@@ -74,6 +80,7 @@ class Replica:
     @classmethod
     def create(cls, path: Path) -> Replica:
         """A new index without any row. DatabaseError if the file cannot be made."""
+        apsw.session_config(apsw.SQLITE_SESSION_CONFIG_STRMSIZE, STREAM_PIECE)
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
             connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
@@ -139,34 +146,52 @@ class Replica:
         with self.database.transaction():
             apply_changes(self.database, changeset, exact=self._building)
 
-    def rows(self) -> Iterator[tuple[str, Iterator[bytes]]]:
-        """By table, every row in normal form and changeset encoding: what a digest is made of."""
-        for table in REPLICATED_TABLES:
-            yield table, encoded_rows(self.database.connection, table)
+    def applied(self, count: int) -> list[Cut]:
+        """Everything is applied: ``count`` views of it, for as many threads.
 
-    def finish(self, *, writable: bool) -> None:
-        """Make it an index like any other (derived columns, indexes, counters), durable, closed.
+        They show the rows as they are in the file now, whatever :meth:`settle` does meanwhile. To
+        be closed before :meth:`finish`.
+        """
+        try:
+            self.database.connection.pragma("journal_mode", "wal")
+        except apsw.Error as error:
+            raise translate(error, self.database.path) from error
+        cuts: list[Cut] = []
+        try:
+            for _ in range(count):
+                cuts.append(Cut(self.database))
+        except BaseException:
+            for cut in cuts:
+                cut.close()
+            raise
+        return cuts
+
+    def settle(self, *, writable: bool) -> None:
+        """Make it an index like any other: derived columns, indexes, counters, statistics.
 
         Raises DigestError if rows that have to be unique are not.
 
         ``writable``: it will be written to, so what nothing points to is dropped; a follower keeps
         it, because what is to point there is still to come.
         """
-        database, connection = self.database, self.database.connection
+        database = self.database
         with database.transaction():
+            self._make_indexes()
             recompute_uses(database)
             recompute_links(database)
             if writable:
                 drop_orphans(database)
             add_defaults(database)
-            self._make_indexes()
         try:
-            connection.execute("ANALYZE")
-            connection.pragma("journal_mode", "wal")
+            database.connection.pragma("analysis_limit", ANALYSIS_LIMIT)
+            database.connection.execute("ANALYZE")
         except apsw.Error as error:
             raise translate(error, database.path) from error
+
+    def finish(self) -> None:
+        """Durable and closed. After :meth:`settle`."""
         self.close()
-        _make_durable(database.path)
+        _make_durable(self.database.path)
 
     def _make_indexes(self) -> None:
         """What rows have to be unique for, they are checked for here."""
