@@ -24,6 +24,7 @@ from usenetfs.errors import (
     NoHealthyServersError,
     SchemaVersionError,
 )
+from usenetfs.index.cut import Cut
 from usenetfs.index.index import Index
 from usenetfs.index.normal_form import FORMS
 from usenetfs.index.replica import Replica
@@ -296,6 +297,37 @@ async def test_a_state_that_does_not_match_its_digest_is_not_taken(
     with index:
         assert number == 0
         assert "published" in reader.losses.records[1]
+
+
+@pytest.mark.parametrize("table", [name for name in FORMS if name != "message_ids"])
+async def test_a_row_that_is_lost_while_it_is_applied_is_missed(
+    tmp_path: Path, expect_log: ExpectLog, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    """The digest is that of what can be read back, not of what was given to SQLite."""
+    expect_log("does not come out as it was published")
+    servers = FakeServers()
+    builder = ChainBuilder(servers)
+    async with source(tmp_path) as index:
+        with index.transaction():
+            index.database.write("INSERT INTO symlinks VALUES (1, x'2f')")
+        builder.publish(index)
+    applied = Replica.applied
+
+    def forgetful(replica: Replica) -> Cut:
+        with replica.database.transaction():
+            key = FORMS[table].key
+            columns = ", ".join(key)
+            replica.database.write(
+                f"DELETE FROM {table} WHERE ({columns}) ="
+                f" (SELECT {columns} FROM {table} ORDER BY {columns} LIMIT 1)"
+            )
+            assert replica.database.changes() == 1
+        return applied(replica)
+
+    monkeypatch.setattr(Replica, "applied", forgetful)
+    with pytest.raises(DataUnavailableError, match="no state"):
+        await rebuilt(servers, tmp_path)
+    assert left_over(tmp_path) == []
 
 
 async def test_a_record_of_another_history_is_not_followed(

@@ -1,7 +1,8 @@
 """From a route to an index: download, apply, verify.
 
 The pieces of a document are fetched several at a time on the event loop and applied, in order, by a
-thread, so that neither waits for more than the slower of both. Nothing of it is believed before the
+thread, so that neither waits for more than the slower of both; then one thread reads all rows back
+and hashes them while another makes the indexes and counts. Nothing of it is believed before the
 end: each document must have the size and hash that its checkpoint names, and the index that comes
 out must have the digest that the target names. What fails is noted and gone around (``chain``),
 with a new file.
@@ -44,13 +45,6 @@ PARALLEL: Final = 16
 
 QUEUE: Final = 4
 """Pieces that wait for the thread that applies them."""
-
-
-VERIFIERS: Final = 2
-"""Threads that read rows back: SQLite works for one while the other hashes."""
-
-LARGE: Final = ("inodes", "segments", "dirents", "blocks")
-"""Tables that are verified first, so that no thread is left alone with one at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,41 +186,36 @@ def _at_hand(content: bytes, received: Callable[[int], None]) -> Iterator[bytes]
     yield content
 
 
-async def _settle(
-    replica: Replica, record: Record, digest_key: bytes, *, writable: bool
-) -> None:
+async def _settle(replica: Replica, record: Record, digest_key: bytes, *, writable: bool) -> None:
     """Verify that the rows are those of ``record``, and make them an index meanwhile. DigestError.
 
     What is verified is what can be read back from the file after everything was applied: a row that
     was lost on the way there is missed here. Making indexes changes none of it (counts and links
     are not part of a published row), so neither waits for the other.
     """
-    digest = RowDigest(digest_key)
-    waiting = iter((*LARGE, *(table for table in FORMS if table not in LARGE)))
-    sums: list[int] = []
+    total = 0
 
     async def verify(cut: Cut) -> None:
-        sums.append(await trio.to_thread.run_sync(_digest_of, digest, cut, waiting))
+        nonlocal total
+        total = await trio.to_thread.run_sync(_digest_of, cut, digest_key)
 
     async def settle() -> None:
         await trio.to_thread.run_sync(partial(replica.settle, writable=writable))
 
-    cuts = await trio.to_thread.run_sync(replica.applied, VERIFIERS)
-    try:
-        await together([settle, *(partial(verify, cut) for cut in cuts)])
-    finally:
-        for cut in cuts:
-            cut.close()
-    if digest_bytes(sum(sums)) != record.digest:
+    with await trio.to_thread.run_sync(replica.applied) as cut:
+        await together([settle, partial(verify, cut)])
+    if digest_bytes(total) != record.digest:
         raise DigestError(
             f"the state of checkpoint {record.number} does not come out as it was published"
         )
 
 
-def _digest_of(digest: RowDigest, cut: Cut, waiting: Iterator[str]) -> int:
-    """The sum over tables, each taken from ``waiting`` when the one before is done."""
+def _digest_of(cut: Cut, digest_key: bytes) -> int:
+    """The sum over all tables. For one thread: more of them would wait for the interpreter, which
+    does most of it."""
+    digest = RowDigest(digest_key)
     with cut:
-        return sum(digest.encoded_rows(table, cut.encoded(table)) for table in waiting)
+        return sum(digest.encoded_rows(table, cut.encoded(table)) for table in FORMS)
 
 
 def remove_index(path: Path) -> None:

@@ -31,6 +31,7 @@ from usenetfs.daemon.reasons import raise_the_reason
 from usenetfs.errors import DataUnavailableError, FilesystemNotFoundError
 from usenetfs.index.index import Index
 from usenetfs.index.replica import set_epoch
+from usenetfs.index.sqlite_process import leave_out_statistics
 from usenetfs.net.providers import ProviderSet
 
 T = TypeVar("T")
@@ -88,6 +89,7 @@ def with_servers(
         async with open_servers(settings, passwords) as servers:
             return await work(servers)
 
+    leave_out_statistics()
     try:
         return trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
     except BaseExceptionGroup as group:

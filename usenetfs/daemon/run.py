@@ -23,6 +23,7 @@ from usenetfs.daemon.upkeep import keep_in_shape
 from usenetfs.daemon.web import serve_web
 from usenetfs.errors import FencedError, UsenetfsError
 from usenetfs.index.sqlite_log import log_sqlite_errors
+from usenetfs.index.sqlite_process import leave_out_statistics
 from usenetfs.options import DaemonOptions
 
 log = logging.getLogger("usenetfs.daemon")
@@ -51,6 +52,7 @@ def run_daemon(options: DaemonOptions) -> None:
 def run_with_parts(options: DaemonOptions, work: Work) -> None:
     """Open the filesystem, do ``work`` while everything runs, and take it down. Blocks."""
     keep_large_buffers()
+    leave_out_statistics()
     log_sqlite_errors()
     try:
         trio.run(_run, options, work, restrict_keyboard_interrupt_to_checkpoints=True)

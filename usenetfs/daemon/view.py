@@ -29,6 +29,7 @@ from usenetfs.daemon.web import serve_web
 from usenetfs.errors import DataUnavailableError
 from usenetfs.index.replica import followed_state, store_state
 from usenetfs.index.sqlite_log import log_sqlite_errors
+from usenetfs.index.sqlite_process import leave_out_statistics
 from usenetfs.options import DaemonOptions, View
 
 log = logging.getLogger("usenetfs.daemon")
@@ -53,6 +54,7 @@ class ViewFacade(Facade):
 def run_view(options: DaemonOptions) -> None:
     """Mount the view, serve until it is unmounted. Blocks."""
     keep_large_buffers()
+    leave_out_statistics()
     log_sqlite_errors()
     try:
         trio.run(_run, options, restrict_keyboard_interrupt_to_checkpoints=True)

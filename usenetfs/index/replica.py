@@ -146,25 +146,17 @@ class Replica:
         with self.database.transaction():
             apply_changes(self.database, changeset, exact=self._building)
 
-    def applied(self, count: int) -> list[Cut]:
-        """Everything is applied: ``count`` views of it, for as many threads.
+    def applied(self) -> Cut:
+        """Everything is applied: the rows as they are in the file now, for another thread.
 
-        They show the rows as they are in the file now, whatever :meth:`settle` does meanwhile. To
-        be closed before :meth:`finish`.
+        Whatever :meth:`settle` does meanwhile is not seen there. To be closed before
+        :meth:`finish`.
         """
         try:
             self.database.connection.pragma("journal_mode", "wal")
         except apsw.Error as error:
             raise translate(error, self.database.path) from error
-        cuts: list[Cut] = []
-        try:
-            for _ in range(count):
-                cuts.append(Cut(self.database))
-        except BaseException:
-            for cut in cuts:
-                cut.close()
-            raise
-        return cuts
+        return Cut(self.database)
 
     def settle(self, *, writable: bool) -> None:
         """Make it an index like any other: derived columns, indexes, counters, statistics.
