@@ -27,7 +27,7 @@ from usenetfs.article.key_record import KeyRecordLocator
 from usenetfs.article.keys import KeySet
 from usenetfs.article.message_ids import chain_message_id, message_id
 from usenetfs.index.index import Index
-from usenetfs.transfer.tree_articles import find
+from usenetfs.transfer.fetch.tree_articles import find
 from usenetfs.types import BlockNumber
 
 pytestmark = [pytest.mark.fuse, pytest.mark.timeout(300)]

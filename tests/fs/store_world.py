@@ -17,7 +17,7 @@ from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.namespace import Namespace
 from usenetfs.fs.pending import Pending
 from usenetfs.fs.tree_store import TreeStore
-from usenetfs.transfer.stillness import Stillness
+from usenetfs.transfer.staged.stillness import Stillness
 from usenetfs.trees.import_items import ImportOptions, ImportRoot
 from usenetfs.trees.import_tree import TreeImport
 from usenetfs.trees.tally import Event, Tally

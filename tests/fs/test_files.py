@@ -19,7 +19,7 @@ from usenetfs.fs.durability import NAMES, durability_attribute
 from usenetfs.fs.files import Files
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.pending import Pending
-from usenetfs.transfer.stillness import Stillness
+from usenetfs.transfer.staged.stillness import Stillness
 from usenetfs.types import ROOT_INODE, Durability, InodeId
 
 

@@ -15,7 +15,7 @@ from usenetfs.fs.namespace import Namespace, Owner
 from usenetfs.fs.pending import Pending
 from usenetfs.index.index import Index
 from usenetfs.store.staging import Staging
-from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.transfer.staged.blocks import StagedBlocks
 from usenetfs.types import ROOT_INODE, InodeId
 
 ME = Owner(1000, 1000)

@@ -18,7 +18,7 @@ from usenetfs.fs.pending import Pending
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
 from usenetfs.store.staging import Staging
-from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.transfer.staged.blocks import StagedBlocks
 from usenetfs.types import ROOT_INODE, BlockNumber, InodeId
 
 KEY = b"k" * 32

@@ -55,10 +55,10 @@ from usenetfs.net.settings import ServerSettings, Timeouts, TlsMode
 from usenetfs.nntpd import NntpdSettings, serve
 from usenetfs.nntpd.faults import parse_plan
 from usenetfs.nntpd.server import RunningServer
-from usenetfs.transfer.fetcher import Fetcher, open_fetcher
-from usenetfs.transfer.post_check import CheckTimes, PostChecker
-from usenetfs.transfer.poster import Poster, Recorded
+from usenetfs.transfer.fetch.fetcher import Fetcher, open_fetcher
 from usenetfs.transfer.pulse import Pulse
+from usenetfs.transfer.upload.post_check import CheckTimes, PostChecker
+from usenetfs.transfer.upload.poster import Poster, Recorded
 from usenetfs.types import (
     ArticleId,
     BlockNumber,

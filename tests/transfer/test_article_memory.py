@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usenetfs.article.container import Container, Kind
-from usenetfs.transfer.article_memory import ArticleMemory
+from usenetfs.transfer.fetch.article_memory import ArticleMemory
 from usenetfs.types import ArticleId
 
 SIZE = 100

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from usenetfs.transfer.buffers import TRIES, BufferPool
+from usenetfs.transfer.fetch.buffers import TRIES, BufferPool
 
 SIZE = 4096
 

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 from tests.transfer.world import ExpectLog
 from usenetfs.errors import UsenetfsError
 from usenetfs.net.retry import RetryCounts, RetryManager, RetryPolicy, Strategy
-from usenetfs.transfer.post_check import CheckTimes, PostChecker
+from usenetfs.transfer.upload.post_check import CheckTimes, PostChecker
 from usenetfs.types import ArticleId, Lane, MessageId
 
 

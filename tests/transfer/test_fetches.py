@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from usenetfs.article.container import Container, Kind
 from usenetfs.errors import NetworkError
-from usenetfs.transfer.fetches import Fetch, Fetches
+from usenetfs.transfer.fetch.fetches import Fetch, Fetches
 from usenetfs.types import ArticleId, Lane
 
 ARTICLE = ArticleId(5)

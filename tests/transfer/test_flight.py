@@ -11,8 +11,8 @@ from trio.testing import MockClock
 from tests.transfer.world import BLOCK, FakeServers, opened_world, uploading
 from usenetfs.article.wire import OutgoingArticle
 from usenetfs.net.providers import PostResult
-from usenetfs.transfer.post_check import CheckTimes
-from usenetfs.transfer.upload_settings import UploadSettings
+from usenetfs.transfer.upload.post_check import CheckTimes
+from usenetfs.transfer.upload.settings import UploadSettings
 from usenetfs.types import Lane
 
 

@@ -24,8 +24,8 @@ from usenetfs.article.wire import OutgoingArticle
 from usenetfs.errors import DataUnavailableError
 from usenetfs.net.providers import PostResult
 from usenetfs.tracker import Kind, Outcome, current_id
-from usenetfs.transfer.flight import NAMED
-from usenetfs.transfer.post_check import CheckTimes
+from usenetfs.transfer.upload.flight import NAMED
+from usenetfs.transfer.upload.post_check import CheckTimes
 from usenetfs.types import Lane
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from usenetfs.transfer.giving_way import BUSY, HEAP, LOOK, PATIENCE, GivingWay
+from usenetfs.transfer.upload.giving_way import BUSY, HEAP, LOOK, PATIENCE, GivingWay
 
 
 def _run(giving: GivingWay, rate: float, staged: int, *, begin: float) -> list[bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from usenetfs.transfer.hedging import ALLOWANCE, FEWEST_SAMPLES, LEAST, SHARE, Lateness
+from usenetfs.transfer.fetch.hedging import ALLOWANCE, FEWEST_SAMPLES, LEAST, SHARE, Lateness
 
 
 def experienced(duration: float, count: int = 1000) -> Lateness:

@@ -23,7 +23,7 @@ from usenetfs.article.wire import build_article
 from usenetfs.net.providers import ProviderSet
 from usenetfs.net.retry import RetryManager
 from usenetfs.net.settings import ServerSettings, TlsMode
-from usenetfs.transfer.fetcher import Fetcher, open_fetcher
+from usenetfs.transfer.fetch.fetcher import Fetcher, open_fetcher
 from usenetfs.types import (
     ArticleId,
     BlockNumber,

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from usenetfs.article.wire import OutgoingArticle
 from usenetfs.net.providers import FetchedBody, PostResult
-from usenetfs.transfer.limits import QuietHours, TokenBucket, UploadLimits
-from usenetfs.transfer.rate_limit import LimitedPosts
+from usenetfs.transfer.upload.limits import QuietHours, TokenBucket, UploadLimits
+from usenetfs.transfer.upload.rate_limit import LimitedPosts
 from usenetfs.types import ArticleId, Lane, MessageId
 
 NOON = datetime.time(12, 0)

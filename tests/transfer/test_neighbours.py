@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from usenetfs.transfer.neighbours import FIRST_WINDOW, MAX_TRAILS, NEAR, Neighbours
+from usenetfs.transfer.fetch.neighbours import FIRST_WINDOW, MAX_TRAILS, NEAR, Neighbours
 from usenetfs.types import ArticleId
 
 MOST = 16

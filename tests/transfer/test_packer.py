@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usenetfs.article.container import HEADER_SIZE, MAX_MEMBERS, MEMBER_SIZE
-from usenetfs.transfer.packer import Packer, PreparedSegment
+from usenetfs.transfer.upload.packer import Packer, PreparedSegment
 from usenetfs.types import Codec, SegmentHash
 
 BLOCK = 10_000

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from usenetfs.errors import ArticleMissingError, NoHealthyServersError, UsenetfsError
-from usenetfs.transfer.post_check import AT_ONCE, CheckTimes, PostChecker
+from usenetfs.transfer.upload.post_check import AT_ONCE, CheckTimes, PostChecker
 from usenetfs.types import ArticleId, Lane, MessageId
 
 TIMES = CheckTimes(first=0.5, ceiling=8.0, deadline=60.0, doubt_deadline=20.0)

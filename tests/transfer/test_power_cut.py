@@ -20,7 +20,7 @@ from tests.transfer.world import BLOCK, FakeServers, World, opened_world, upload
 from usenetfs.fs.files import Files
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.pending import Pending
-from usenetfs.transfer.stillness import Stillness
+from usenetfs.transfer.staged.stillness import Stillness
 from usenetfs.types import InodeId
 
 

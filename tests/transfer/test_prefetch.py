@@ -15,7 +15,7 @@ from tests.transfer.test_fetcher import stored_file
 from tests.transfer.world import BLOCK, FakeServers, World, opened_world, uploading
 from usenetfs.net.providers import FetchedBody
 from usenetfs.net.urgency import Urgency
-from usenetfs.transfer.prefetch import LEAST, Prefetcher, Reader
+from usenetfs.transfer.fetch.prefetch import LEAST, Prefetcher, Reader
 from usenetfs.types import InodeId, Lane, MessageId
 
 BUDGET = 16

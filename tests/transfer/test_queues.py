@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from usenetfs.transfer.queues import MAX_SEGMENTS, BoundedQueue
+from usenetfs.transfer.upload.queues import MAX_SEGMENTS, BoundedQueue
 
 
 async def test_both_bounds_hold_the_producer_up() -> None:

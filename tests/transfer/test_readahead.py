@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usenetfs.transfer.readahead import FIRST_WINDOW, ReadAhead
+from usenetfs.transfer.fetch.readahead import FIRST_WINDOW, ReadAhead
 
 BLOCK = 1000
 PIECE = 250

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from usenetfs.transfer.sizing import PosterSizing, first_posters, first_workers
+from usenetfs.transfer.upload.sizing import PosterSizing, first_posters, first_workers
 
 MOST = 32
 

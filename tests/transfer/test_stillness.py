@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from usenetfs.transfer.stillness import Stillness
+from usenetfs.transfer.staged.stillness import Stillness
 from usenetfs.types import InodeId
 
 

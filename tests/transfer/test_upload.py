@@ -30,7 +30,7 @@ from usenetfs.errors import (
 )
 from usenetfs.index.articles import ArticleState
 from usenetfs.index.transitions import NewRecord
-from usenetfs.transfer.post_check import CheckTimes
+from usenetfs.transfer.upload.post_check import CheckTimes
 from usenetfs.types import BlockNumber, InodeId, MessageId
 
 

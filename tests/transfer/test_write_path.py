@@ -26,9 +26,10 @@ from usenetfs.article.wire import OutgoingArticle
 from usenetfs.errors import DiskFullError
 from usenetfs.index.articles import ArticleState
 from usenetfs.index.transitions import Settled
-from usenetfs.transfer import freeing, ledger
-from usenetfs.transfer.post_check import CheckTimes
-from usenetfs.transfer.upload_settings import UploadSettings
+from usenetfs.transfer.staged import freeing
+from usenetfs.transfer.upload import ledger
+from usenetfs.transfer.upload.post_check import CheckTimes
+from usenetfs.transfer.upload.settings import UploadSettings
 from usenetfs.types import Codec, Durability
 
 

@@ -30,14 +30,14 @@ from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.staging import Staging
 from usenetfs.tracker import Tracker
 from usenetfs.transfer.content import BlockContent
-from usenetfs.transfer.describe import describer
-from usenetfs.transfer.fetcher import Fetcher, open_fetcher
-from usenetfs.transfer.freeing import Freer
-from usenetfs.transfer.post_check import CheckTimes
-from usenetfs.transfer.poster import Poster
-from usenetfs.transfer.staged import StagedBlocks
-from usenetfs.transfer.upload import Uploader
-from usenetfs.transfer.upload_settings import UploadSettings
+from usenetfs.transfer.fetch.fetcher import Fetcher, open_fetcher
+from usenetfs.transfer.staged.blocks import StagedBlocks
+from usenetfs.transfer.staged.freeing import Freer
+from usenetfs.transfer.upload.describe import describer
+from usenetfs.transfer.upload.post_check import CheckTimes
+from usenetfs.transfer.upload.poster import Poster
+from usenetfs.transfer.upload.settings import UploadSettings
+from usenetfs.transfer.upload.uploader import Uploader
 from usenetfs.types import ROOT_INODE, InodeId, Lane, MessageId
 
 ExpectLog = Callable[[str], None]

@@ -33,8 +33,8 @@ from usenetfs.checkpoint.demand import Demand
 from usenetfs.checkpoint.publish import Publisher, at_once
 from usenetfs.errors import FencedError, UsenetfsError
 from usenetfs.index.index import Index
-from usenetfs.transfer.stillness import Stillness
-from usenetfs.transfer.upload import Uploader
+from usenetfs.transfer.staged.stillness import Stillness
+from usenetfs.transfer.upload.uploader import Uploader
 from usenetfs.types import BlockNumber, InodeId
 
 log = logging.getLogger("usenetfs.checkpoint")

@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from usenetfs.config.units import format_duration, format_size, parse_duration, parse_size
-from usenetfs.transfer.limits import QuietHours
+from usenetfs.transfer.upload.limits import QuietHours
 
 MIB: Final = 1024**2
 GIB: Final = 1024**3

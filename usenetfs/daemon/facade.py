@@ -47,7 +47,7 @@ from usenetfs.errors import (
 from usenetfs.index.chain import NONE_YET
 from usenetfs.options import DaemonOptions
 from usenetfs.tracker import Kind
-from usenetfs.transfer.tree_articles import find
+from usenetfs.transfer.fetch.tree_articles import find
 from usenetfs.trees.tally import shown
 
 ANSWER_TIMEOUT = 2.0

@@ -41,17 +41,17 @@ from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.pins import Pins
 from usenetfs.store.staging import Staging
 from usenetfs.tracker import Tracker
-from usenetfs.transfer.cache_care import CacheCare
 from usenetfs.transfer.content import BlockContent
-from usenetfs.transfer.describe import describer
-from usenetfs.transfer.fetcher import Fetcher, open_fetcher
-from usenetfs.transfer.freeing import Freer
-from usenetfs.transfer.poster import Poster
-from usenetfs.transfer.prefetch import Prefetcher
-from usenetfs.transfer.rate_limit import LimitedPosts
-from usenetfs.transfer.staged import StagedBlocks
-from usenetfs.transfer.stillness import Stillness
-from usenetfs.transfer.upload import Uploader
+from usenetfs.transfer.fetch.cache_care import CacheCare
+from usenetfs.transfer.fetch.fetcher import Fetcher, open_fetcher
+from usenetfs.transfer.fetch.prefetch import Prefetcher
+from usenetfs.transfer.staged.blocks import StagedBlocks
+from usenetfs.transfer.staged.freeing import Freer
+from usenetfs.transfer.staged.stillness import Stillness
+from usenetfs.transfer.upload.describe import describer
+from usenetfs.transfer.upload.poster import Poster
+from usenetfs.transfer.upload.rate_limit import LimitedPosts
+from usenetfs.transfer.upload.uploader import Uploader
 from usenetfs.types import Durability, InodeId
 
 log = logging.getLogger("usenetfs.daemon")

@@ -15,10 +15,10 @@ from usenetfs.errors import ConfigurationError
 from usenetfs.net.providers import ProviderSet
 from usenetfs.net.retry import RetryManager, RetryPolicy, Strategy
 from usenetfs.options import DaemonOptions
-from usenetfs.transfer.limits import QuietHours, UploadLimits
-from usenetfs.transfer.post_check import CheckTimes
-from usenetfs.transfer.sizing import first_workers
-from usenetfs.transfer.upload_settings import UploadSettings
+from usenetfs.transfer.upload.limits import QuietHours, UploadLimits
+from usenetfs.transfer.upload.post_check import CheckTimes
+from usenetfs.transfer.upload.settings import UploadSettings
+from usenetfs.transfer.upload.sizing import first_workers
 from usenetfs.types import Codec
 
 MOST_POSTERS = 64

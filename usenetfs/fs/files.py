@@ -9,8 +9,8 @@ When saving happens: at fsync, before a rename, every :data:`SAVE_INTERVAL`, and
 gathered. At close a record in the journal does (``pending.py``).
 
 Back-pressure: while staging is over its limit, a write waits until uploads have freed space; in a
-stillness (``transfer/stillness.py``) writes into some files wait until it ends. Reads never wait
-for either.
+stillness (``transfer/staged/stillness.py``) writes into some files wait until it ends. Reads never
+wait for either.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from usenetfs.fs.pending import Pending
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
 from usenetfs.transfer.content import BlockContent
-from usenetfs.transfer.fetcher import Buffer
-from usenetfs.transfer.freeing import Freer
-from usenetfs.transfer.staged import StagedBlocks
-from usenetfs.transfer.stillness import Stillness
+from usenetfs.transfer.fetch.fetcher import Buffer
+from usenetfs.transfer.staged.blocks import StagedBlocks
+from usenetfs.transfer.staged.freeing import Freer
+from usenetfs.transfer.staged.stillness import Stillness
 from usenetfs.types import BlockNumber, InodeId, Lane
 
 log = logging.getLogger("usenetfs.fs")

@@ -17,7 +17,7 @@ from usenetfs.fs.files import Files
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.namespace import NAME_MAX, Namespace, Owner
 from usenetfs.index.inodes import Inode
-from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.transfer.staged.blocks import StagedBlocks
 from usenetfs.trees.import_target import Attributes, Buffer, kind_of
 from usenetfs.types import InodeId
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyfuse3
 
 from usenetfs.fs.listing import Listing
-from usenetfs.transfer.prefetch import Reader
+from usenetfs.transfer.fetch.prefetch import Reader
 from usenetfs.types import InodeId
 
 

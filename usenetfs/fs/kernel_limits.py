@@ -8,7 +8,7 @@ Two limits hold readers back, both of the mounted device alone:
   kernel's read-ahead under way at once, 12.
 
 Both need root. Without it nothing is said and nothing is missing but speed: read-ahead of our own
-(``transfer/prefetch.py``) hides the round trips anyway. Both vanish with the mount.
+(``transfer/fetch/prefetch.py``) hides the round trips anyway. Both vanish with the mount.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.pending import Pending
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
-from usenetfs.transfer.hot_blocks import HotBlock
-from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.transfer.staged.blocks import StagedBlocks
+from usenetfs.transfer.staged.hot_blocks import HotBlock
 from usenetfs.types import InodeId
 
 NAME_MAX = 255

@@ -30,9 +30,9 @@ from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.namespace import NAME_MAX, Namespace, Owner
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
-from usenetfs.transfer.cache_care import CacheCare
-from usenetfs.transfer.prefetch import Prefetcher
-from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.transfer.fetch.cache_care import CacheCare
+from usenetfs.transfer.fetch.prefetch import Prefetcher
+from usenetfs.transfer.staged.blocks import StagedBlocks
 from usenetfs.types import InodeId
 
 TIMEOUT = 3600.0

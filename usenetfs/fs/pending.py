@@ -22,7 +22,7 @@ from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
 from usenetfs.index.journal import ClosedFile
-from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.transfer.staged.blocks import StagedBlocks
 from usenetfs.types import InodeId
 
 Name = tuple[InodeId, bytes]

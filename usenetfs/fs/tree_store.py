@@ -32,8 +32,8 @@ from usenetfs.index.blocks import BlockLocation
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
 from usenetfs.transfer.content import BlockContent
-from usenetfs.transfer.hot_blocks import HotBlock
-from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.transfer.staged.blocks import StagedBlocks
+from usenetfs.transfer.staged.hot_blocks import HotBlock
 from usenetfs.trees.import_target import Attributes, Buffer, NewFile, NewNode, kind_of
 from usenetfs.trees.local_files import is_kept_xattr
 from usenetfs.types import BlockNumber, InodeId, Lane, SegmentHash

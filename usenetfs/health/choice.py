@@ -16,7 +16,7 @@ from typing import Final
 
 from usenetfs.index.articles import NO_ARTICLE, Article
 from usenetfs.index.index import Index
-from usenetfs.transfer.tree_articles import articles_below
+from usenetfs.transfer.fetch.tree_articles import articles_below
 from usenetfs.types import ArticleId, Durability, InodeId
 
 STEP: Final = 128

@@ -21,7 +21,7 @@ from usenetfs.health.tally import Findings
 from usenetfs.index.blocks import BlockLocation
 from usenetfs.index.index import Index
 from usenetfs.index.inodes import Inode
-from usenetfs.transfer.tree_articles import files_below
+from usenetfs.transfer.fetch.tree_articles import files_below
 from usenetfs.types import ROOT_INODE, ArticleId, BlockNumber, InodeId, SegmentHash
 
 STEP: Final = 256

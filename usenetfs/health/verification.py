@@ -38,7 +38,7 @@ from usenetfs.health.verdict import Answers, Outcome, judge, reasons
 from usenetfs.index.articles import Article
 from usenetfs.index.index import Index
 from usenetfs.store.article_cache import ArticleCache
-from usenetfs.transfer.tree_articles import files_below
+from usenetfs.transfer.fetch.tree_articles import files_below
 from usenetfs.types import ArticleId, Durability
 
 log = logging.getLogger("usenetfs.download")

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 
 from usenetfs.index.blocks import BlockLocation
 from usenetfs.index.index import Index
-from usenetfs.transfer.fetcher import Buffer, Fetcher
-from usenetfs.transfer.hot_blocks import HotBlock
-from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.transfer.fetch.fetcher import Buffer, Fetcher
+from usenetfs.transfer.staged.blocks import StagedBlocks
+from usenetfs.transfer.staged.hot_blocks import HotBlock
 from usenetfs.types import ArticleId, BlockNumber, InodeId, Lane
 
 MAX_VIEWS = 32

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from usenetfs.article.container import HEADER_SIZE, MAX_MEMBERS, MEMBER_SIZE
-from usenetfs.transfer.hot_blocks import Claim
+from usenetfs.transfer.staged.hot_blocks import Claim
 from usenetfs.types import ArticleId, Codec, SegmentHash
 
 NEARLY_FULL = 0.98

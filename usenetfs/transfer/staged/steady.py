@@ -13,8 +13,8 @@ from typing import Final
 
 import trio
 
-from usenetfs.transfer.hot_blocks import Key
 from usenetfs.transfer.pulse import Pulse
+from usenetfs.transfer.staged.hot_blocks import Key
 from usenetfs.types import BlockNumber, InodeId
 
 LONGEST: Final = 1.0

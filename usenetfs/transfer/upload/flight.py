@@ -23,11 +23,11 @@ from usenetfs.index.articles import ArticleState
 from usenetfs.index.index import Index
 from usenetfs.index.transitions import PostedArticle
 from usenetfs.tracker import Kind, Operation, Tracker, on_behalf_of
-from usenetfs.transfer.ledger import Ledger, Outcome
-from usenetfs.transfer.post_check import CheckTimes, PostChecker, StatSource
-from usenetfs.transfer.poster import Posted, Poster, Recorded, Sealed
-from usenetfs.transfer.queues import BoundedQueue
-from usenetfs.transfer.sizing import PosterSizing
+from usenetfs.transfer.upload.ledger import Ledger, Outcome
+from usenetfs.transfer.upload.post_check import CheckTimes, PostChecker, StatSource
+from usenetfs.transfer.upload.poster import Posted, Poster, Recorded, Sealed
+from usenetfs.transfer.upload.queues import BoundedQueue
+from usenetfs.transfer.upload.sizing import PosterSizing
 from usenetfs.types import ArticleId, MessageId, split_article_id
 
 log = logging.getLogger("usenetfs.upload")

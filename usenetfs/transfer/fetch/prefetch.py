@@ -27,9 +27,9 @@ import trio
 from usenetfs.index.articles import Article
 from usenetfs.index.blocks import BlockLocation
 from usenetfs.index.index import Index
-from usenetfs.transfer.fetcher import Fetcher
-from usenetfs.transfer.neighbours import Neighbours
-from usenetfs.transfer.readahead import ReadAhead
+from usenetfs.transfer.fetch.fetcher import Fetcher
+from usenetfs.transfer.fetch.neighbours import Neighbours
+from usenetfs.transfer.fetch.readahead import ReadAhead
 from usenetfs.types import ArticleId, BlockNumber, InodeId
 
 LEAST = 2

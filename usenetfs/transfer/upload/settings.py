@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from usenetfs.transfer.post_check import CheckTimes
+from usenetfs.transfer.upload.post_check import CheckTimes
 from usenetfs.types import Codec
 
 

@@ -32,27 +32,27 @@ from usenetfs.errors import UsenetfsError
 from usenetfs.index.index import Index
 from usenetfs.tracker import Kind, Tracker
 from usenetfs.transfer.content import BlockContent
-from usenetfs.transfer.drafts import draft
-from usenetfs.transfer.flight import Flight, UploadCounts
-from usenetfs.transfer.freeing import Freer
-from usenetfs.transfer.giving_way import GivingWay
-from usenetfs.transfer.hot_blocks import Claim, Key
-from usenetfs.transfer.ledger import Outcome
-from usenetfs.transfer.packer import Packer, PreparedSegment
-from usenetfs.transfer.post_check import PostChecker, StatSource
-from usenetfs.transfer.poster import Poster, Recorded
-from usenetfs.transfer.prepare import (
+from usenetfs.transfer.pulse import Pulse
+from usenetfs.transfer.staged.blocks import StagedBlocks
+from usenetfs.transfer.staged.freeing import Freer
+from usenetfs.transfer.staged.hot_blocks import Claim, Key
+from usenetfs.transfer.upload.drafts import draft
+from usenetfs.transfer.upload.flight import Flight, UploadCounts
+from usenetfs.transfer.upload.giving_way import GivingWay
+from usenetfs.transfer.upload.ledger import Outcome
+from usenetfs.transfer.upload.packer import Packer, PreparedSegment
+from usenetfs.transfer.upload.post_check import PostChecker, StatSource
+from usenetfs.transfer.upload.poster import Poster, Recorded
+from usenetfs.transfer.upload.prepare import (
     Buffer,
     Stubborn,
     compress_all,
     read_and_hash,
     read_hash_compress,
 )
-from usenetfs.transfer.pulse import Pulse
-from usenetfs.transfer.queues import BoundedQueue
-from usenetfs.transfer.sizing import PosterSizing, first_posters
-from usenetfs.transfer.staged import StagedBlocks
-from usenetfs.transfer.upload_settings import UploadSettings
+from usenetfs.transfer.upload.queues import BoundedQueue
+from usenetfs.transfer.upload.settings import UploadSettings
+from usenetfs.transfer.upload.sizing import PosterSizing, first_posters
 from usenetfs.types import ArticleId, Codec, Durability, InodeId, Lane, SegmentHash
 
 log = logging.getLogger("usenetfs.upload")

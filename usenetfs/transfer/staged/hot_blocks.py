@@ -1,5 +1,5 @@
 """Staged blocks in memory: as they are (:class:`HotBlock`), and as an upload took them
-(:class:`Claim`). Values of ``staged.py``, which explains them and alone changes them.
+(:class:`Claim`). Values of ``blocks.py``, which explains them and alone changes them.
 """
 
 from __future__ import annotations

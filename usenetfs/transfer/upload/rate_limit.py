@@ -15,9 +15,9 @@ import trio
 
 from usenetfs.article.wire import OutgoingArticle
 from usenetfs.net.providers import FetchedBody, PostResult
-from usenetfs.transfer.limits import TokenBucket, UploadLimits
-from usenetfs.transfer.poster import PostTarget
 from usenetfs.transfer.pulse import Pulse
+from usenetfs.transfer.upload.limits import TokenBucket, UploadLimits
+from usenetfs.transfer.upload.poster import PostTarget
 from usenetfs.types import Lane, MessageId
 
 LOOK: Final = 20.0

@@ -12,8 +12,8 @@ from usenetfs.article.container import Member, choose_padding, container_size
 from usenetfs.article.seal import SEAL_OVERHEAD, new_salt
 from usenetfs.index.articles import NewArticle, NewMember, StagedLink
 from usenetfs.index.transitions import NewRecord
-from usenetfs.transfer.packer import PreparedSegment
-from usenetfs.transfer.poster import Recorded
+from usenetfs.transfer.upload.packer import PreparedSegment
+from usenetfs.transfer.upload.poster import Recorded
 from usenetfs.types import ArticleId
 
 

@@ -49,11 +49,11 @@ from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.cache_writer import CacheWriter
 from usenetfs.tracker import Kind as Operations
 from usenetfs.tracker import Tracker
-from usenetfs.transfer.article_memory import ArticleMemory
-from usenetfs.transfer.buffers import BufferPool
-from usenetfs.transfer.fetches import Fetch, Fetches
-from usenetfs.transfer.hedging import Lateness
-from usenetfs.transfer.single_flight import SingleFlight
+from usenetfs.transfer.fetch.article_memory import ArticleMemory
+from usenetfs.transfer.fetch.buffers import BufferPool
+from usenetfs.transfer.fetch.fetches import Fetch, Fetches
+from usenetfs.transfer.fetch.hedging import Lateness
+from usenetfs.transfer.fetch.single_flight import SingleFlight
 from usenetfs.types import ArticleId, Codec, Lane, MessageId, split_article_id
 
 log = logging.getLogger("usenetfs.download")

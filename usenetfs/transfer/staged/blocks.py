@@ -35,8 +35,8 @@ from usenetfs.index.index import Index
 from usenetfs.index.staging import StagedBlock, StagingState
 from usenetfs.store.extents import Extents
 from usenetfs.store.staging import Staging
-from usenetfs.transfer.hot_blocks import Claim, HotBlock, HotTable, Key
-from usenetfs.transfer.steady import SteadyBlocks
+from usenetfs.transfer.staged.hot_blocks import Claim, HotBlock, HotTable, Key
+from usenetfs.transfer.staged.steady import SteadyBlocks
 from usenetfs.types import BlockNumber, InodeId
 
 FIRST_PAGE = 8

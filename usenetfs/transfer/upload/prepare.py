@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from usenetfs.article.compression import compress
 from usenetfs.article.hashing import segment_hash
-from usenetfs.transfer.hot_blocks import Claim
-from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.transfer.staged.blocks import StagedBlocks
+from usenetfs.transfer.staged.hot_blocks import Claim
 from usenetfs.types import Codec, InodeId, SegmentHash
 
 Buffer = bytes | bytearray | memoryview

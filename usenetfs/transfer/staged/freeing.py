@@ -14,9 +14,9 @@ import trio
 
 from usenetfs.errors import LocalStorageError
 from usenetfs.index.index import Index
-from usenetfs.transfer.hot_blocks import Key
 from usenetfs.transfer.pulse import Pulse
-from usenetfs.transfer.staged import StagedBlocks
+from usenetfs.transfer.staged.blocks import StagedBlocks
+from usenetfs.transfer.staged.hot_blocks import Key
 
 log = logging.getLogger("usenetfs.upload")
 

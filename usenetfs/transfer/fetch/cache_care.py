@@ -17,8 +17,8 @@ from usenetfs.errors import UsenetfsError
 from usenetfs.index.index import Index
 from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.pins import Pins
-from usenetfs.transfer.fetcher import Fetcher
-from usenetfs.transfer.tree_articles import ArticlePlace, articles_below
+from usenetfs.transfer.fetch.fetcher import Fetcher
+from usenetfs.transfer.fetch.tree_articles import ArticlePlace, articles_below
 from usenetfs.types import ArticleId, InodeId
 
 log = logging.getLogger("usenetfs.download")
