@@ -5,12 +5,17 @@ directories of fifty. Servers are in memory, so what is measured is ours. A task
 millisecond meanwhile; the longest pause between two ticks is how long a mount would have waited.
 
     python -m scripts.bench.checkpoint [N]
+    python -m scripts.bench.checkpoint --new N [--staged N]
+
+The second form: one checkpoint of N new files, of which some have content that is not uploaded yet;
+and by how much memory grows meanwhile.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
+import random
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,6 +33,7 @@ from usenetfs.article.yenc import decode_body
 from usenetfs.checkpoint.publish import Publisher
 from usenetfs.index.chain import ChainState
 from usenetfs.index.index import Index
+from usenetfs.index.sqlite_process import leave_out_statistics
 from usenetfs.net.providers import PostResult
 from usenetfs.types import ROOT_INODE, Lane, MessageId
 
@@ -109,6 +115,71 @@ def change(index: Index, start: int) -> None:
             )
 
 
+def new_files(index: Index, count: int, staged: int) -> None:
+    """``count`` files in the root, made and uploaded in transactions of a hundred; the content of
+    ``staged`` of them has changed since."""
+    numbers = random.Random(1)
+    first = 1000
+    for start in range(first, first + count, 100):
+        files, article = range(start, start + 100), (1 << 40) + start // 100
+        with index.transaction():
+            for table, rows in (
+                ("inodes", [(i, 0o100644, 1, 1, 1, 5000, 0, i, i, i) for i in files]),
+                ("dirents", [(1, numbers.getrandbits(60) | 4, b"IMG_%08d" % i, i) for i in files]),
+                (
+                    "segments",
+                    [(i, numbers.randbytes(16), 5000, 4000, 1, article, i % 100, 1) for i in files],
+                ),
+                ("blocks", [(i, 0, i, 5000) for i in files]),
+                ("articles", [(article, 0, 2, 400_000, 1_700_000_000, 100, 500_000)]),
+            ):
+                places = ", ".join("?" * len(rows[0]))
+                index.database.write_many(f"INSERT INTO {table} VALUES ({places})", rows)
+    with index.transaction():
+        index.database.write(
+            "INSERT INTO local_staging SELECT id, 0, id, 1, x'', 5000, 1, 1, 1, 0, 0, 0, 0"
+            " FROM inodes WHERE id >= ? ORDER BY id % 97, id LIMIT ?",
+            (first, staged),
+        )
+
+
+def most_memory(*, forget: bool = False) -> float:
+    """The most MB that this process had resident; ``forget``: from now on."""
+    if forget:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1000
+
+
+async def run_new(count: int, staged: int, folder: Path) -> dict[str, object]:
+    path = folder / "index.db"
+    with Index.create(
+        path,
+        filesystem_id=FILESYSTEM_ID,
+        name="bench",
+        block_size=BLOCK,
+        directory_key=KEYS.directory_key,
+    ) as index:
+        servers = QuickServers()
+        publisher = publisher_of(index, servers, folder, piece_size=BLOCK, interval=0.01)
+        await publisher.publish()
+        with index.transaction():  # otherwise the next one is a snapshot
+            index.chain.set_state(replace(publisher.state, snapshot_size=1 << 40))
+        publisher = publisher_of(index, servers, folder, piece_size=BLOCK, interval=0.01)
+        new_files(index, count, staged)
+        index.maintain()
+        before = most_memory(forget=True)
+        measure = await measured(publisher.publish)
+        return {
+            "new files": count,
+            "held inodes": publisher.state.held,
+            **measure,
+            "memory before, MB": round(before),
+            "at most, MB": round(most_memory()),
+            "octets kept by the servers, MB": round(servers.octets / 1e6),
+        }
+
+
 async def measured(call: Callable[[], object]) -> dict[str, float]:
     """Run ``await call()`` beside the ticks: seconds, processor seconds, longest pause."""
     longest = 0.0
@@ -182,9 +253,19 @@ async def run(count: int, folder: Path) -> dict[str, object]:
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    with tempfile.TemporaryDirectory(prefix="usenetfs-bench-") as folder:
-        print(json.dumps(trio.run(run, count, Path(folder)), indent=2))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("files", type=int, nargs="?", default=1_000_000)
+    parser.add_argument("--new", type=int, default=0)
+    parser.add_argument("--staged", type=int, default=0)
+    asked = parser.parse_args()
+    leave_out_statistics()
+    with tempfile.TemporaryDirectory(prefix="usenetfs-bench-") as made:
+        folder = Path(made)
+        if asked.new:
+            result = trio.run(run_new, asked.new, asked.staged, folder)
+        else:
+            result = trio.run(run, asked.files, folder)
+        print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

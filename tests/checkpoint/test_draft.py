@@ -51,7 +51,9 @@ ACTIONS = [
 
 def draft_of(index: Index, state: ChainState, spool: Spool | None = None) -> Draft:
     with index.cut() as cut:
-        return make_draft(cut, state, digest_key=DIGEST_KEY, spool=spool)
+        return make_draft(
+            cut, state, digest_key=DIGEST_KEY, scratch=index.database.path.parent, spool=spool
+        )
 
 
 class DraftMachine(RuleBasedStateMachine):
@@ -271,7 +273,7 @@ class DraftMachine(RuleBasedStateMachine):
             self.published = snapshot
         else:
             if draft.published:
-                self.published.apply(draft.published)
+                self.published.apply(draft.published.whole())
             assert snapshot.rows() == self.published.rows()
             snapshot.connection.close()
         spool.close()
@@ -283,11 +285,12 @@ class DraftMachine(RuleBasedStateMachine):
         }
         self._files_are_whole(staged, before)
         if not staged:
-            assert draft.held == ()
+            assert len(draft.held) == 0
             live = table_rows(self.index.database.connection)
             assert self.published.rows() == live
         for part, data in enumerate(draft.held):
             self.index.chain.store_held(number, part, data)
+        draft.close()
         self.state = replace(self.state, number=number, cut=draft.through, digest=draft.digest)
         with self.index.transaction():
             self.index.chain.set_state(self.state)
@@ -341,8 +344,10 @@ def test_merged_changes_lead_from_the_base_to_the_newest(tmp_path: Path) -> None
             index.inodes.delete(InodeId(2))
         make_file(index, b"two")
         third = draft_of(index, state)
-        base.apply(merged([second.published], third.published))
+        base.apply(merged([second.published.whole()], third.published.whole()))
         assert base.rows() == table_rows(index.database.connection)
         assert base.digest() == third.digest
+        for draft in (first, second, third):
+            draft.close()
         spool.close()
         base.connection.close()

@@ -38,7 +38,7 @@ def waits(
     decided = split(
         changes, staged, lambda number: inode(number, DIRECTORY if number in directories else FILE)
     )
-    return list(decided.held)
+    return [bool(waits) for waits in decided.held]
 
 
 def test_nothing_staged_nothing_waits() -> None:

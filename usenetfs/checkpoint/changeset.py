@@ -220,6 +220,50 @@ def decode_changes(chunks: Iterable[bytes | bytearray | memoryview]) -> Iterator
     decoder.finish()
 
 
+def scatter(changeset: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """The changes of a whole changeset, as they are: header of the table, key of the row, change.
+
+    The key is that of the row before; it is the same for all changes of one row. DocumentError.
+    """
+    at, header = 0, b""
+    flags: tuple[int, ...] = ()
+    try:
+        while at < len(changeset):
+            start = at
+            if changeset[at] == _TABLE_MARK:
+                table, at = _read_table(changeset, at + 1)
+                header, flags = changeset[start:at], table.key
+                continue
+            key, at = _skip_record(changeset, at + 2, flags)
+            if changeset[start] == Operation.UPDATE:
+                _, at = _skip_record(changeset, at, flags)
+            yield header, key, changeset[start:at]
+    except (IndexError, _MoreNeededError):
+        at = len(changeset) + 1
+    if at > len(changeset):
+        raise DocumentError("a changeset ends in the middle of a change")
+
+
+def _skip_record(buffer: bytes, at: int, flags: Sequence[int]) -> tuple[bytes, int]:
+    """The fields of the key, and where the record ends."""
+    key = b""
+    for flag in flags:
+        start = at
+        tag = buffer[at]
+        if tag in {1, 2}:
+            at += 9
+        elif tag in {3, 4}:
+            length, at = _read_varint(buffer, at + 1)
+            at += length
+        elif tag in {0, 5}:
+            at += 1
+        else:
+            raise DocumentError(f"a changeset has a field of type {tag}")
+        if flag:
+            key += buffer[start:at]
+    return key, at
+
+
 def _read_table(buffer: bytes, at: int) -> tuple[Table, int]:
     columns, at = _read_varint(buffer, at)
     if not 1 <= columns <= MAX_COLUMNS:

@@ -10,6 +10,7 @@ It must not know what a checkpoint says, or when one is made (``publish``).
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,10 @@ from usenetfs.checkpoint.together import together
 from usenetfs.index.chain import ChainState, Publication
 from usenetfs.index.index import Index
 from usenetfs.types import ArticleId
+
+MERGED_LIMIT: Final = 2 * 1024 * 1024
+"""Octets of changes above which merging them with earlier ones is not tried: it is done in memory,
+and hardly anything shrinks to a twentieth."""
 
 SENDERS: Final = 16
 """Pieces on their way at once. Most of the time each waits for its STAT, so these take two or three
@@ -56,17 +61,17 @@ class DocumentSender:
         """The changeset and its base, going on from checkpoint ``last``. Blocks: for a thread."""
         if last is None or last.number != state.number or not draft.published:
             return None, None
-        earlier = earlier_changes(state, last)
+        earlier = earlier_changes(state, last) if draft.published.size <= MERGED_LIMIT else None
         if earlier is not None:
-            spool = self._compressed(merged([earlier], draft.published))
+            spool = self._compressed([merged([earlier], draft.published.whole())])
             if spool.stored <= CUMULATIVE_LIMIT:
                 return spool, state.base
             spool.close()
         return self._compressed(draft.published), state.number
 
-    def _compressed(self, changes: bytes) -> Spool:
+    def _compressed(self, changes: Iterable[bytes]) -> Spool:
         spool = self.new_spool()
-        spool.fill([changes])
+        spool.fill(changes)
         return spool
 
     async def send(self, document: Document | None, kind: Kind, copies: int) -> DocumentRef | None:
@@ -109,7 +114,7 @@ class DocumentSender:
         return places
 
 
-async def close_spool(spool: Spool) -> None:
-    """Giving a large file back takes the disk tens of milliseconds."""
+async def give_back(made: Spool | Draft) -> None:
+    """Close it: giving a large file back takes the disk tens of milliseconds."""
     with trio.CancelScope(shield=True):
-        await trio.to_thread.run_sync(spool.close)
+        await trio.to_thread.run_sync(made.close)

@@ -26,18 +26,29 @@ exactly the state of the index at the cut.
 
 Who wants certain inodes published is told which of them wait, and for whose content (*lack*).
 
+Changes are gone through once and not kept: of each, memory holds a few integers.
+
 Pure. Must not know where changes come from, or how they are encoded.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
-from collections.abc import Callable, Collection, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 Row = tuple[Any, ...]
-Unit = tuple[str, int]
+
+Unit = int
+"""An id and, in the lowest two bits, of what: there may be a million of them."""
+
+_INODE: Final = 0
+_SEGMENT: Final = 1
+_ARTICLE: Final = 2
+_NONE: Final = -1
+"""The unit of what never waits."""
 
 _TYPE: Final = 0o170000
 _DIRECTORY: Final = 0o040000
@@ -62,16 +73,17 @@ class Lack:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """``held``: which of the changes wait, in the order in which they were given. ``inodes``: how
-    many inodes are concerned. ``lacks``: for each that wants something, what it lacks."""
+    """``held``: an octet for each change, in the order in which they were given; 1: it waits.
+    ``inodes``: how many inodes are concerned. ``lacks``: for each that wants something, what it
+    lacks."""
 
-    held: tuple[bool, ...]
+    held: bytes
     inodes: int
     lacks: tuple[Lack, ...]
 
 
 def split(
-    changes: Sequence[RowChange],
+    changes: Iterable[RowChange],
     staged: Collection[int],
     inode_row: Callable[[int], Row | None],
     wanted: Sequence[Container[int]] = (),
@@ -81,21 +93,38 @@ def split(
     ``staged``: inodes whose content is not on the servers. ``inode_row``: the row of an inode as it
     is at the cut. ``wanted``: inodes, by who asks for them.
     """
-    if not staged:
-        return Split((False,) * len(changes), 0, tuple(Lack() for _ in wanted))
-    graph = _Graph()
-    units = [_unit(graph, change) for change in changes]
-    _join_moves(graph, changes, inode_row)
-    _find_needs(graph, changes)
-    waiting = graph.waiting(("inode", inode) for inode in staged)
-    held = tuple(unit is not None and graph.find(unit) in waiting for unit in units)
+    graph, facts = _Graph(), _Facts()
+    units = array("q")
+    for change in changes:
+        units.append(_unit(graph, change))
+        facts.add(change)
+    _join_moves(graph, facts, inode_row)
+    facts.find_needs(graph)
+    del facts  # as large as what follows
+    waiting = graph.waiting(_inode(inode) for inode in staged)
+    held = bytes(unit != _NONE and graph.find(unit) in waiting for unit in units)
     concerned = {
-        unit[1]
-        for unit, waits in zip(units, held, strict=True)
-        if waits and unit is not None and unit[0] == "inode"
+        unit >> 2 for unit, waits in zip(units, held, strict=True) if waits and unit & 3 == _INODE
     }
     lacks = tuple(_lack(graph, staged, concerned, each) for each in wanted)
     return Split(held, len(concerned), lacks)
+
+
+def nothing_waits(wanted: Sequence[Container[int]] = ()) -> Split:
+    """What :func:`split` would say where nothing is staged, but for ``held``, which is all 0."""
+    return Split(b"", 0, tuple(Lack() for _ in wanted))
+
+
+def _inode(number: int) -> Unit:
+    return number << 2 | _INODE
+
+
+def _segment(number: int) -> Unit:
+    return number << 2 | _SEGMENT
+
+
+def _article(number: int) -> Unit:
+    return number << 2 | _ARTICLE
 
 
 def _lack(
@@ -103,9 +132,23 @@ def _lack(
 ) -> Lack:
     """Staged content makes an inode wait also where nothing else of it has changed."""
     inodes = frozenset(inode for inode in {*concerned, *staged} if inode in wanted)
-    needed = graph.needed(("inode", inode) for inode in inodes) if inodes else set()
-    causes = frozenset(inode for inode in staged if graph.find(("inode", inode)) in needed)
+    needed = graph.needed(map(_inode, inodes)) if inodes else set()
+    causes = frozenset(inode for inode in staged if graph.find(_inode(inode)) in needed)
     return Lack(inodes, causes)
+
+
+class _Pairs:
+    """Pairs of numbers, 16 octets each."""
+
+    def __init__(self) -> None:
+        self._one, self._other = array("q"), array("q")
+
+    def add(self, one: int, other: int) -> None:
+        self._one.append(one)
+        self._other.append(other)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self._one, self._other, strict=True)
 
 
 class _Graph:
@@ -113,7 +156,7 @@ class _Graph:
 
     def __init__(self) -> None:
         self._above: dict[Unit, Unit] = {}
-        self._needs: list[tuple[Unit, Unit]] = []
+        self._needs = _Pairs()
 
     def find(self, unit: Unit) -> Unit:
         """The unit that stands for all that are joined with this one."""
@@ -132,7 +175,7 @@ class _Graph:
             self._above[a] = b
 
     def need(self, unit: Unit, needed: Unit) -> None:
-        self._needs.append((unit, needed))
+        self._needs.add(unit, needed)
 
     def waiting(self, held: Iterable[Unit]) -> set[Unit]:
         """What waits (by :meth:`find`) when ``held`` do."""
@@ -159,114 +202,132 @@ class _Graph:
         return found
 
 
-def _unit(graph: _Graph, change: RowChange) -> Unit | None:
-    """Where a change belongs; None: it never waits."""
+def _unit(graph: _Graph, change: RowChange) -> Unit:
+    """Where a change belongs."""
     row = change.new or change.old
     assert row is not None
     match change.table:
         case "inodes" | "symlinks" | "xattrs" | "blocks":
-            return "inode", row[0]
+            return _inode(row[0])
         case "dirents":
             if change.old and change.new and change.old[3] != change.new[3]:
-                graph.join(("inode", change.old[3]), ("inode", change.new[3]))
-            return "inode", row[3]
+                graph.join(_inode(change.old[3]), _inode(change.new[3]))
+            return _inode(row[3])
         case "segments":
-            return "segment", row[0]
+            return _segment(row[0])
         case "articles" | "message_ids":
-            return "article", row[0]
+            return _article(row[0])
         case _:
-            return None
+            return _NONE
 
 
-def _join_moves(
-    graph: _Graph, changes: Sequence[RowChange], inode_row: Callable[[int], Row | None]
-) -> None:
-    lost = {c.old[3] for c in changes if c.table == "dirents" and c.old}
-    given = {c.new[3] for c in changes if c.table == "dirents" and c.new}
+def _join_moves(graph: _Graph, facts: _Facts, inode_row: Callable[[int], Row | None]) -> None:
     first: Unit | None = None
-    for inode in lost & given:
+    for inode in facts.lost & facts.given:
         row = inode_row(inode)
         if row is None or row[1] & _TYPE != _DIRECTORY:
             continue
         if first is not None:
-            graph.join(first, ("inode", inode))
-        first = ("inode", inode)
+            graph.join(first, _inode(inode))
+        first = _inode(inode)
 
 
 class _Facts:
-    """What the needs follow from, gathered from all changes."""
+    """What the needs follow from, gathered from all changes; and what may be needed, which is only
+    known once all are gathered."""
 
-    def __init__(self, changes: Sequence[RowChange]) -> None:
-        self.made: set[int] = set()
+    def __init__(self) -> None:
+        self.lost: set[int] = set()
+        """Inodes that lose a name."""
+        self.given: set[int] = set()
+        """Inodes that get one."""
+        self._made: set[int] = set()
         """Inodes that are new."""
-        self.gone: set[int] = set()
-        """Inodes that go, or lose a name and get none."""
-        self.segments: set[int] = set()
-        self.going_hashes: dict[bytes, int] = {}
+        self._removed: set[int] = set()
+        self._segments: set[int] = set()
+        self._new_articles: set[int] = set()
+        self._going_articles: set[int] = set()
+        self._going_hashes: dict[bytes, int] = {}
         """Hash of each segment that goes → its id."""
-        self.new_articles: set[int] = set()
-        self.going_articles: set[int] = set()
-        given: set[int] = set()
-        removed: set[int] = set()
-        for change in changes:
-            match change:
-                case RowChange("inodes", None, new) if new:
-                    self.made.add(new[0])
-                case RowChange("inodes", old, None) if old:
-                    removed.add(old[0])
-                case RowChange("dirents", old, new):
-                    self.gone |= {old[3]} if old else set()
-                    given |= {new[3]} if new else set()
-                case RowChange("segments", old, new):
-                    self._segment(old, new)
-                case RowChange("articles", None, new) if new:
-                    self.new_articles.add(new[0])
-                case RowChange("articles", old, None) if old:
-                    self.going_articles.add(old[0])
-        self.gone = self.gone - given | removed
+        self._new_segments, self._new_hashes = array("q"), list[bytes]()
+        self._names_in = _Pairs()
+        """Inode that gets a name, directory."""
+        self._names_out = _Pairs()
+        """Directory, inode that loses a name in it."""
+        self._points = _Pairs()
+        """Inode, segment that a block of it is to have."""
+        self._lets_go = _Pairs()
+        """Segment, inode with a block that had it."""
+        self._placed = _Pairs()
+        """Segment, article that it is to be in."""
+        self._left = _Pairs()
+        """Article, segment that was in it."""
 
-    def _segment(self, old: Row | None, new: Row | None) -> None:
+    def add(self, change: RowChange) -> None:
+        table, old, new = change
+        match table:
+            case "inodes":
+                _note(old, new, came=self._made, went=self._removed)
+            case "articles":
+                _note(old, new, came=self._new_articles, went=self._going_articles)
+            case "dirents":
+                self._add_name(old, new)
+            case "blocks":
+                self._add_block(old, new)
+            case "segments":
+                self._add_segment(old, new)
+
+    def _add_name(self, old: Row | None, new: Row | None) -> None:
+        if old:
+            self.lost.add(old[3])
+            self._names_out.add(old[0], old[3])
         if new:
-            self.segments.add(new[0])
+            self.given.add(new[3])
+            self._names_in.add(new[3], new[0])
+
+    def _add_block(self, old: Row | None, new: Row | None) -> None:
+        if old and new and old[2] == new[2]:
+            return
+        if new:
+            self._points.add(new[0], new[2])
+        if old:
+            self._lets_go.add(old[2], old[0])
+
+    def _add_segment(self, old: Row | None, new: Row | None) -> None:
+        if new:
+            self._segments.add(new[0])
+            self._placed.add(new[0], new[5])
+            if not old:
+                self._new_segments.append(new[0])
+                self._new_hashes.append(new[1])
         elif old:
-            self.segments.add(old[0])
-            self.going_hashes[old[1]] = old[0]
+            self._segments.add(old[0])
+            self._going_hashes[old[1]] = old[0]
+        if old and (not new or new[5] != old[5]):
+            self._left.add(old[5], old[0])
+
+    def find_needs(self, graph: _Graph) -> None:
+        """Tell ``graph`` all of them."""
+        gone = self.lost - self.given | self._removed
+        for pairs, of, to, place, among in (
+            (self._names_in, _inode, _inode, 1, self._made),
+            (self._names_out, _inode, _inode, 0, gone),
+            (self._points, _inode, _segment, 1, self._segments),
+            (self._lets_go, _segment, _inode, 0, self._segments),
+            (self._placed, _segment, _article, 1, self._new_articles),
+            (self._left, _article, _segment, 0, self._going_articles),
+        ):
+            for pair in pairs:
+                if pair[place] in among:
+                    graph.need(of(pair[0]), to(pair[1]))
+        for segment, hashed in zip(self._new_segments, self._new_hashes, strict=True):
+            if hashed in self._going_hashes:
+                graph.need(_segment(segment), _segment(self._going_hashes[hashed]))
 
 
-def _find_needs(graph: _Graph, changes: Sequence[RowChange]) -> None:
-    facts = _Facts(changes)
-    for change in changes:
-        if change.table == "dirents":
-            _dirent_needs(graph, change, facts)
-        elif change.table == "blocks":
-            _block_needs(graph, change, facts)
-        elif change.table == "segments":
-            _segment_needs(graph, change, facts)
-
-
-def _dirent_needs(graph: _Graph, change: RowChange, facts: _Facts) -> None:
-    old, new = change.old, change.new
-    if new and new[0] in facts.made:
-        graph.need(("inode", new[3]), ("inode", new[0]))
-    if old and old[0] in facts.gone:
-        graph.need(("inode", old[0]), ("inode", old[3]))
-
-
-def _block_needs(graph: _Graph, change: RowChange, facts: _Facts) -> None:
-    old, new = change.old, change.new
-    if old and new and old[2] == new[2]:
-        return
-    if new and new[2] in facts.segments:
-        graph.need(("inode", new[0]), ("segment", new[2]))
-    if old and old[2] in facts.segments:
-        graph.need(("segment", old[2]), ("inode", old[0]))
-
-
-def _segment_needs(graph: _Graph, change: RowChange, facts: _Facts) -> None:
-    old, new = change.old, change.new
-    if new and new[5] in facts.new_articles:
-        graph.need(("segment", new[0]), ("article", new[5]))
-    if old and old[5] in facts.going_articles and (not new or new[5] != old[5]):
-        graph.need(("article", old[5]), ("segment", old[0]))
-    if new and not old and new[1] in facts.going_hashes:
-        graph.need(("segment", new[0]), ("segment", facts.going_hashes[new[1]]))
+def _note(old: Row | None, new: Row | None, *, came: set[int], went: set[int]) -> None:
+    """Put the id of a row that is new or goes where it belongs."""
+    if old is None and new is not None:
+        came.add(new[0])
+    elif old is not None and new is None:
+        went.add(old[0])

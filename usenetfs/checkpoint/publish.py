@@ -42,7 +42,7 @@ from usenetfs.checkpoint.compose import (
     wants_snapshot,
 )
 from usenetfs.checkpoint.demand import Asked, Demands
-from usenetfs.checkpoint.document_sender import DocumentSender, close_spool
+from usenetfs.checkpoint.document_sender import DocumentSender, give_back
 from usenetfs.checkpoint.draft import Draft, Spool, make_draft
 from usenetfs.checkpoint.record import DocumentRef, Record, open_checkpoint
 from usenetfs.checkpoint.sending import Sender, Taken
@@ -255,7 +255,7 @@ class Publisher:
 
     async def _publish_changes(self, moment: Moment) -> bool:
         """From a cut to the end. False: the number was passed over."""
-        spool = None
+        spool = draft = None
         if wants_snapshot(self._state):
             spool = self._documents.new_spool()
         try:
@@ -274,8 +274,9 @@ class Publisher:
                 asked.answered(draft.lacks)
             return done
         finally:
-            if spool is not None:
-                await close_spool(spool)
+            for made in (spool, draft):
+                if made is not None:
+                    await give_back(made)
 
     def _cut(self) -> Cut | None:
         """The index as it is now; None: the last checkpoint has all of it."""
@@ -287,7 +288,12 @@ class Publisher:
     def _draft(self, cut: Cut, state: ChainState, spool: Spool | None, asked: Asked) -> Draft:
         with cut:
             return make_draft(
-                cut, state, digest_key=self._keys.digest_key, spool=spool, wanted=asked.wanted
+                cut,
+                state,
+                digest_key=self._keys.digest_key,
+                scratch=self._settings.spool,
+                spool=spool,
+                wanted=asked.wanted,
             )
 
     async def _send(self, state: ChainState, draft: Draft) -> bool:
@@ -308,7 +314,7 @@ class Publisher:
             container = container_of(record, changeset, snapshot, self._keys.hash_key)
         finally:
             if changes is not None:
-                await close_spool(changes)
+                await give_back(changes)
         while self._index.chain.drop_held(state.number):  # of an attempt that came to nothing
             await trio.lowlevel.checkpoint()
         for part, data in enumerate(draft.held):

@@ -23,7 +23,7 @@ from usenetfs.checkpoint.changeset import UNCHANGED, Operation, decode_changes
 from usenetfs.daemon.parts import Parts
 from usenetfs.errors import DiskFullError, LocalStorageError, UsageError, UsenetfsError
 from usenetfs.index.chain import NONE_YET, ChainState
-from usenetfs.index.cut import Cut
+from usenetfs.index.cut import Cut, merge
 from usenetfs.index.inodes import Inode
 from usenetfs.types import InodeId, Lane
 
@@ -62,7 +62,7 @@ def _unpublished(cut: Cut, state: ChainState | None) -> list[InodeId]:
     with cut:
         found = cut.staged_inodes()
         after, number = (state.cut, state.number) if state is not None else (0, NONE_YET)
-        for change in decode_changes([cut.changes(after, number)]):
+        for change in decode_changes([merge(cut.changesets(after, number))]):
             row = change.new or change.old
             assert row is not None
             if change.table.name == "blocks" or (

@@ -18,7 +18,7 @@ import apsw
 
 from usenetfs.errors import DatabaseError
 from usenetfs.index.database import BUSY_TIMEOUT_MS, Database, Row, translate
-from usenetfs.index.normal_form import encoded_rows, export_rows, row_of
+from usenetfs.index.normal_form import encoded_rows, exclude, export_rows, row_of
 from usenetfs.index.totals import Counter
 
 
@@ -83,11 +83,19 @@ class Cut:
 
     # --- what changed
 
-    def changes(self, after: int, checkpoint: int) -> bytes:
-        """What was held back from ``checkpoint``, and what changed since ``after``, merged."""
-        return merge(self._changesets(after, checkpoint))
+    def changes_size(self, after: int, checkpoint: int) -> int:
+        """Octets of :meth:`changesets`."""
+        held = self._value(
+            "SELECT sum(length(data)) FROM local_held WHERE number = ?", (checkpoint,)
+        )
+        since = self._value(
+            "SELECT sum(length(changes)) FROM local_changelog WHERE seq > ? AND seq <= ?",
+            (after, self.through),
+        )
+        return int(held or 0) + int(since or 0)
 
-    def _changesets(self, after: int, checkpoint: int) -> Iterator[bytes]:
+    def changesets(self, after: int, checkpoint: int) -> Iterator[bytes]:
+        """What was held back from ``checkpoint``, and what changed since ``after``, in order."""
         for row in self._connection.execute(
             "SELECT data FROM local_held WHERE number = ? ORDER BY part", (checkpoint,)
         ):
@@ -114,11 +122,13 @@ class Cut:
         """A row as it is, all columns."""
         return row_of(self._connection, table, key)
 
-    def export(
-        self, excluded: Mapping[str, Sequence[Sequence[Any]]], extra: Mapping[str, bytes]
-    ) -> Iterator[bytes]:
+    def exclude(self, table: str, keys: Iterable[Sequence[Any]]) -> None:
+        """Leave rows out of :meth:`export`. Before it."""
+        exclude(self._connection, table, keys)
+
+    def export(self, extra: Mapping[str, Iterable[bytes]]) -> Iterator[bytes]:
         """All rows as a changeset; see :func:`normal_form.export_rows`."""
-        return export_rows(self._connection, excluded, extra)
+        return export_rows(self._connection, extra)
 
     def encoded(self, table: str) -> Iterator[bytes]:
         """Every row of a table in normal form and changeset encoding."""

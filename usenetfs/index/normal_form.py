@@ -13,7 +13,7 @@ Owns no table. It must not know what a checkpoint is.
 from __future__ import annotations
 
 from binascii import unhexlify
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import apsw
@@ -127,20 +127,17 @@ def encoded_rows(connection: apsw.Connection, table: str) -> Iterator[bytes]:
         yield from map(unhexlify, joined.split(","))
 
 
-def encoded_inserts(
-    connection: apsw.Connection, table: str, excluded: Sequence[Sequence[Any]] = ()
-) -> Iterator[bytes]:
+def encoded_inserts(connection: apsw.Connection, table: str) -> Iterator[bytes]:
     """Every row in normal form as an INSERT of a changeset, in batches; without the header.
 
-    ``excluded``: keys of rows that are left out.
+    Rows that the connection was told to :func:`exclude` are left out.
     """
     form = FORMS[table]
     record = f"'1200' || {_record(form)}"
-    if excluded:
-        _fill_excluded(connection, form, excluded)
+    if connection.execute(_IS_EXCLUDED, (_excluded(table),)).fetchone():
         same = " AND ".join(f"e.{name} = t.{name}" for name in form.key)
         record = (
-            f"CASE WHEN EXISTS (SELECT 1 FROM temp.excluded e WHERE {same}) THEN ''"
+            f"CASE WHEN EXISTS (SELECT 1 FROM temp.{_excluded(table)} e WHERE {same}) THEN ''"
             f" ELSE {record} END"
         )
     for batch in _joined(connection, form, f"unhex(group_concat({record}, ''))"):
@@ -176,33 +173,37 @@ def _joined(connection: apsw.Connection, form: TableForm, aggregate: str) -> Ite
         after = last
 
 
-def _fill_excluded(
-    connection: apsw.Connection, form: TableForm, keys: Sequence[Sequence[Any]]
-) -> None:
-    names = ", ".join(form.key)
-    connection.execute("DROP TABLE IF EXISTS temp.excluded")
-    connection.execute(f"CREATE TEMP TABLE excluded ({names}, PRIMARY KEY ({names})) WITHOUT ROWID")
-    places = ", ".join("?" for _ in form.key)
-    connection.executemany(f"INSERT OR IGNORE INTO temp.excluded VALUES ({places})", keys)
+_IS_EXCLUDED: Final = "SELECT 1 FROM temp.sqlite_schema WHERE name = ?"
+
+
+def _excluded(table: str) -> str:
+    return f"excluded_{table}"
+
+
+def exclude(connection: apsw.Connection, table: str, keys: Iterable[Sequence[Any]]) -> None:
+    """Rows that exports of this connection leave out; more at each call."""
+    key = FORMS[table].key
+    names, places = ", ".join(key), ", ".join("?" for _ in key)
+    connection.execute(
+        f"CREATE TEMP TABLE IF NOT EXISTS {_excluded(table)}"
+        f" ({names}, PRIMARY KEY ({names})) WITHOUT ROWID"
+    )
+    connection.executemany(f"INSERT OR IGNORE INTO temp.{_excluded(table)} VALUES ({places})", keys)
 
 
 def export_rows(
-    connection: apsw.Connection,
-    excluded: Mapping[str, Sequence[Sequence[Any]]],
-    extra: Mapping[str, bytes],
+    connection: apsw.Connection, extra: Mapping[str, Iterable[bytes]]
 ) -> Iterator[bytes]:
-    """All replicated tables as a changeset of INSERTs, as a stream.
+    """All replicated tables but what is excluded, as a changeset of INSERTs, as a stream.
 
-    ``excluded``: by table, keys of rows to leave out; ``extra``: INSERTs to add, encoded.
+    ``extra``: by table, INSERTs to add, encoded.
     """
     for table, form in FORMS.items():
         begun = False
-        for batch in encoded_inserts(connection, table, excluded.get(table, ())):
-            yield batch if begun else table_header(form) + batch
-            begun = True
-        more = extra.get(table)
-        if more:
-            yield more if begun else table_header(form) + more
+        for batches in (encoded_inserts(connection, table), extra.get(table, ())):
+            for batch in batches:
+                yield batch if begun else table_header(form) + batch
+                begun = True
 
 
 def _record(form: TableForm) -> str:
