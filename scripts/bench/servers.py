@@ -48,13 +48,18 @@ def embedded(folder: Path) -> Iterator[Endpoint]:
 
 
 @contextlib.contextmanager
-def distance(server: Endpoint, round_trip: float) -> Iterator[Endpoint]:
-    """The server, ``round_trip`` seconds away; the server itself when that is 0."""
-    if not round_trip:
+def distance(
+    server: Endpoint, round_trip: float, *, rate: float | None = None
+) -> Iterator[Endpoint]:
+    """The server, ``round_trip`` seconds away, on a line of ``rate`` octets a second; the server
+    itself when there is neither."""
+    if not round_trip and rate is None:
         yield server
         return
     command = [sys.executable, "-m", "usenetfs.nntpd.relay"]
     command += ["--target", f"{server.host}:{server.port}", "--round-trip", str(round_trip)]
+    if rate is not None:
+        command += ["--rate", str(rate)]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     with process, ended_whatever_happens(process):
         assert process.stdout is not None
