@@ -31,6 +31,7 @@ from scripts.world import CommandError, Mount
 from usenetfs.config.units import human_size
 
 TIMEOUT: Final = 600.0
+NEAR: Final = (0,)
 ROUND_TRIPS: Final = (0, 30, 100)
 """Milliseconds."""
 PAGES: Final = 200
@@ -50,6 +51,8 @@ class Reading:
     """Read once before, so that the cache on disk has it; the kernel's pages are dropped."""
     rivals: str = ""
     """The part that the bare loop and NZBGet fetch as well."""
+    distances: tuple[int, ...] = ROUND_TRIPS
+    """Milliseconds; near alone where distance says nothing."""
     busy: bool = False
     """While a bulk upload, a ``cp -r`` of another tree and a verification run."""
 
@@ -65,7 +68,14 @@ def readings(options: Options) -> list[Reading]:
         return lambda top: [kind, *(str(top / name) for name in names), *more]
 
     return [
-        Reading("seq", f"cold, {what}", ("one",), below("sequential", ["one"]), rivals="one"),
+        Reading(
+            "seq",
+            f"cold, {what}",
+            ("one",),
+            below("sequential", ["one"]),
+            rivals="one",
+            distances=(0, 30, 50, 100),
+        ),
         Reading("tree", "cold, a source tree", ("tree",), below("tree", ["tree"]), rivals="tree"),
         Reading(
             "random",
@@ -80,8 +90,21 @@ def readings(options: Options) -> list[Reading]:
             quarters,
             below("sequential", quarters),
         ),
-        Reading("warm", f"cached, {what}", ("one",), below("sequential", ["one"]), warm=True),
-        Reading("eight", f"cold, 8 readers of {what}", eights, below("sequential", eights)),
+        Reading(
+            "warm",
+            f"cached, {what}",
+            ("one",),
+            below("sequential", ["one"]),
+            warm=True,
+            distances=NEAR,
+        ),
+        Reading(
+            "eight",
+            f"cold, 8 readers of {what}",
+            eights,
+            below("sequential", eights),
+            distances=NEAR,
+        ),
         Reading(
             "player",
             "a player (5 MB/s, seeks) while much else runs",
@@ -148,8 +171,7 @@ def scenarios(options: Options) -> list[Scenario]:
     shelf = Shelf(options)
     found = []
     for reading in readings(options):
-        near_only = reading.warm or reading.key == "eight"
-        for far in ROUND_TRIPS[:1] if near_only else ROUND_TRIPS:
+        for far in reading.distances:
             title = f"{reading.title}, INN, {far} ms, {options.connections} connections"
             opening = partial(opened, reading, far / 1000, options, shelf)
             baseline = "bare loop" if reading.rivals else "usenetfs"
