@@ -180,8 +180,10 @@ class Pool:
             self.update()
         elif not self._gathering:
             self._gathering = True
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            self._gathering = False
+            try:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            finally:
+                self._gathering = False
             self.update()
 
     def move(self, request: Request, lane: Lane) -> None:
