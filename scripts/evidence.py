@@ -147,11 +147,14 @@ def logs(top: Path) -> None:
     place = folder()
     if place is None or not top.is_dir():
         return
-    for path in top.rglob("*"):
-        with contextlib.suppress(OSError):
-            if path.is_symlink() or not path.is_file() or "mnt-" in str(path):
-                continue
-            if path.name == "token":
-                secret(path.read_bytes())
-            elif path.parent.name == "logs" or path.suffix in {".log", ".err"}:
-                shutil.copyfile(path, place / f"{next(_numbers):06}-{path.name}")
+    # Path.rglob fails at a link whose target is too long for a name, and at a disk that is gone.
+    for directory, directories, names in os.walk(top):
+        directories[:] = [name for name in directories if not name.startswith("mnt-")]
+        for path in (Path(directory, name) for name in names):
+            with contextlib.suppress(OSError):
+                if path.is_symlink() or not path.is_file():
+                    continue
+                if path.name == "token":
+                    secret(path.read_bytes())
+                elif path.parent.name == "logs" or path.suffix in {".log", ".err"}:
+                    shutil.copyfile(path, place / f"{next(_numbers):06}-{path.name}")

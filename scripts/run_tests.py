@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,8 @@ WORKERS = "4"
 
 def main(arguments: list[str]) -> int:
     """Run pytest with ``arguments``; returns the exit status."""
+    # Whatever a shell starts in the background ignores Ctrl-C, and so would what the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with_coverage = "--coverage" in arguments
     options = [argument for argument in arguments if argument != "--coverage"]
     kept = _take_folder(options)

@@ -68,6 +68,7 @@ def test_logs_are_kept_and_tokens_are_secrets(kept: Path, tmp_path: Path) -> Non
     logs.mkdir(parents=True)
     (logs / "upload.log").write_text("posted")
     (logs.parent / "token").write_text("ab" * 32 + "\n")
+    (logs / "odd").symlink_to("x" * 300)  # what it names is too long for a name
     evidence.logs(tmp_path / "data")
     assert search(kept) == 0
     (logs / "crash.log.1").write_text("token " + "ab" * 32)
