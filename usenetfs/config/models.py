@@ -309,7 +309,7 @@ class UploadSection(Section):
     """In quiet hours; 0 stops uploads for the time."""
     workers: Annotated[int, Field(ge=1, le=64)] | None = None
     """Threads that hash, compress and seal; min(8, processors) unless given."""
-    check_delay: Delay = 0.5
+    check_delay: Delay = 0.2
     """Between the server's 240 and the STAT that checks it."""
     check_timeout: Annotated[
         float,
