@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from usenetfs.errors import DatabaseError
-from usenetfs.index.database import Database
+from usenetfs.index.database import Database, Row
+from usenetfs.index.shards import Shards
 from usenetfs.index.totals import BLOCK_COUNTERS, Counter, TotalsTable
 from usenetfs.types import (
     ARTICLE_NUMBER_BITS,
@@ -138,7 +139,7 @@ class Article:
     bytes: int
 
 
-_ARTICLE = "SELECT id, attempt, state, size, posted, blocks, bytes FROM articles"
+_ARTICLE = "id, attempt, state, size, posted, blocks, bytes"
 _IN_FLIGHT = (
     "SELECT id, attempt, state, salt, size, posted_ns, server, message_id FROM local_article"
 )
@@ -148,8 +149,9 @@ _IN_FLIGHT_SEGMENT = (
 
 
 class ArticleTable:
-    def __init__(self, database: Database, totals: TotalsTable, epoch: int) -> None:
+    def __init__(self, database: Database, shards: Shards, totals: TotalsTable, epoch: int) -> None:
         self._database = database
+        self._shards = shards
         self._totals = totals
         self._epoch = epoch
         self._next = self._first_unused()
@@ -162,10 +164,10 @@ class ArticleTable:
         """Above the persisted mark, and above every id of this epoch wherever it is named."""
         highest = max(1, self._stored("next_article"), self._stored("reserved_articles"))
         low, high = article_id(self._epoch, 0), article_id(self._epoch, _NUMBER_MASK)
-        for table in ("articles", "local_article"):
-            found = self._database.value(
-                f"SELECT max(id) FROM {table} WHERE id BETWEEN ? AND ?", (low, high)
-            )
+        flown = self._database.value(
+            "SELECT max(id) FROM local_article WHERE id BETWEEN ? AND ?", (low, high)
+        )
+        for found in (flown, self._shards.highest("articles", low, high)):
             if found is not None:
                 highest = max(highest, (found & _NUMBER_MASK) + 1)
         return highest
@@ -232,18 +234,30 @@ class ArticleTable:
     # --- on Usenet
 
     def get(self, article: ArticleId) -> Article | None:
-        row = self._database.row(f"{_ARTICLE} WHERE id = ?", (article,))
+        row = self._shards.row("articles", _ARTICLE, article)
         return None if row is None else _article(row)
 
     def list(
         self, after: ArticleId = NO_ARTICLE, limit: int = 1000, *, state: Durability | None = None
     ) -> builtins.list[Article]:
         """Articles in order of id, for scrubbing; continue after the last one's id."""
-        rows = self._database.rows(
-            f"{_ARTICLE} WHERE id > ? AND (?2 IS NULL OR state = ?2) ORDER BY id LIMIT ?3",
-            (after, state, limit),
-        )
-        return [_article(row) for row in rows]
+        rows: builtins.list[Row] = []
+        if not self._shards.spread:
+            rows = self._database.rows(
+                f"SELECT {_ARTICLE} FROM articles"
+                " WHERE id > ? AND (?2 IS NULL OR state = ?2) ORDER BY id LIMIT ?3",
+                (after, state, limit),
+            )
+            return [_article(row) for row in rows]
+        for source, above, last in self._shards.windows("articles", limit, after=after):
+            rows += self._database.rows(
+                f"SELECT {_ARTICLE} FROM {source}"
+                " WHERE id > ?1 AND id <= ?2 AND (?3 IS NULL OR state = ?3) ORDER BY id",
+                (above, last, state),
+            )
+            if len(rows) >= limit:
+                break
+        return [_article(row) for row in rows[:limit]]
 
     def message_id(self, article: ArticleId) -> MessageId | None:
         """The Message-ID if it is not the computed one."""
@@ -254,6 +268,7 @@ class ArticleTable:
 
     def set_attempt(self, article: ArticleId, attempt: int, message_id: MessageId | None) -> None:
         """An article on Usenet was posted anew, under another Message-ID."""
+        self._shards.bring("articles", (article,))
         self._database.write("UPDATE articles SET attempt = ? WHERE id = ?", (attempt, article))
         self._database.write("DELETE FROM message_ids WHERE article = ?", (article,))
         if message_id is not None:
@@ -286,13 +301,12 @@ class ArticleTable:
 
     def set_state(self, article: ArticleId, state: Durability) -> bool:
         """SEEN ⇄ VERIFIED. False if there is no such article."""
-        row = self._database.row(
-            "SELECT state, blocks, bytes FROM articles WHERE id = ?", (article,)
-        )
+        row = self._shards.row("articles", "state, blocks, bytes", article)
         if row is None:
             return False
         old, blocks, size = row
         if old != state:
+            self._shards.bring("articles", (article,))
             self._database.write("UPDATE articles SET state = ? WHERE id = ?", (state, article))
             self._totals.add(BLOCK_COUNTERS[old], -blocks, -size)
             self._totals.add(BLOCK_COUNTERS[state.value], blocks, size)
@@ -304,6 +318,7 @@ class ArticleTable:
 
     def add_blocks_many(self, changes: Mapping[ArticleId, Sequence[int]]) -> None:
         """``{article: (blocks, bytes)}``; either may be negative. What falls to 0 is deleted."""
+        self._shards.bring("articles", changes)
         rows = self._database.write_many(
             "UPDATE articles SET blocks = blocks + ?, bytes = bytes + ? WHERE id = ?"
             " RETURNING id, blocks, state, size",

@@ -8,11 +8,13 @@ content is staged, except that shortening a block makes content read earlier use
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from usenetfs.errors import DatabaseError
-from usenetfs.index.database import Database
+from usenetfs.index.database import Database, Row
 from usenetfs.index.segments import SegmentTable
+from usenetfs.index.shards import Shards
 from usenetfs.index.staging import StagingTable
 from usenetfs.types import (
     ArticleId,
@@ -63,8 +65,11 @@ ORDER BY b.number
 
 
 class BlockTable:
-    def __init__(self, database: Database, segments: SegmentTable, staging: StagingTable) -> None:
+    def __init__(
+        self, database: Database, shards: Shards, segments: SegmentTable, staging: StagingTable
+    ) -> None:
         self._database = database
+        self._shards = shards
         self._segments = segments
         self._staging = staging
         # a file of before that index, open for reading, goes the longer way to the same answer
@@ -84,8 +89,46 @@ class BlockTable:
                 number, length, segment, content, Codec(codec), raw, stored, article, slot, *rest
             )
             for number, length, segment, content, codec, raw, stored, article, slot, *rest in (
-                self._database.rows(self._locate, (inode, first, first + count))
+                self._located(inode, first, first + count)
             )
+        ]
+
+    def _located(self, inode: InodeId, first: int, end: int) -> list[Row]:
+        """The rows of ``_LOCATE``; where content is spread over files, put together here."""
+        if not self._shards.spread:
+            return self._database.rows(self._locate, (inode, first, end))
+        blocks = self._database.rows(
+            "SELECT number, length, segment FROM blocks"
+            " WHERE inode = ? AND number >= ? AND number < ? ORDER BY number",
+            (inode, first, end),
+        )
+        if not blocks:
+            return []
+        segments = self._shards.many(
+            "segments",
+            "hash, codec, raw_length, stored_length, article, slot",
+            (segment for _, _, segment in blocks),
+        )
+        holders = {row[4] for row in segments.values()}
+        attempts = self._shards.many("articles", "attempt", holders)
+        rewritten: dict[int, str] = dict(
+            self._database.rows(
+                "SELECT article, message_id FROM message_ids"
+                " WHERE article IN (SELECT value FROM json_each(?))",
+                (json.dumps(sorted(holders)),),
+            )
+        )
+        return [
+            (
+                number,
+                length,
+                segment,
+                *segments[segment],
+                attempts.get(segments[segment][4], (0,))[0],
+                rewritten.get(segments[segment][4]),
+            )
+            for number, length, segment in blocks
+            if segment in segments
         ]
 
     def set(self, inode: InodeId, number: BlockNumber, segment: SegmentId, length: int) -> None:

@@ -13,6 +13,9 @@ It must not know what the changes mean, or when they are published.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import apsw
 
 from usenetfs.index.database import Database, translate
@@ -79,6 +82,18 @@ class Changelog:
         session.close()
         self._session = None
         self._session = self._start()
+
+    @contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """Rows change their place meanwhile, and nothing else of them."""
+        session = self._session
+        if session is not None:
+            session.enabled = False
+        try:
+            yield
+        finally:
+            if session is not None:
+                session.enabled = True
 
     def close(self) -> None:
         """Stop recording. Before the database is closed."""

@@ -25,6 +25,8 @@ STAGED_WAITING       the row waits for an article that is not in flight: DIRTY a
 IN_FLIGHT_LEFTOVER   segments in flight whose article is not: removed
 LEFTOVER             an attribute or Message-ID of something that is gone: removed
 COUNTERS             counted anew
+SHARD                content that its hash does not lead to: its row is written to its file anew;
+                     a row in a file that it does not belong to: none, nobody reads it
 ===================  ===========================================================================
 """
 
@@ -38,6 +40,7 @@ from usenetfs.index.check_names import NameCheck
 from usenetfs.index.database import Database, Row
 from usenetfs.index.dirents import DirentTable
 from usenetfs.index.inodes import InodeTable
+from usenetfs.index.shards import Shards
 from usenetfs.index.survey import Finding, Kind, Survey
 from usenetfs.index.totals import TotalsTable
 
@@ -51,6 +54,7 @@ class Checker:
         self,
         database: Database,
         *,
+        shards: Shards,
         inodes: InodeTable,
         dirents: DirentTable,
         totals: TotalsTable,
@@ -60,11 +64,12 @@ class Checker:
         batch: int,
     ) -> None:
         self._database = database
+        self._shards = shards
         self._totals = totals
         self._deep = deep
         self._survey = Survey(database, repair=repair, batch=batch)
         self._names = NameCheck(self._survey, database, inodes=inodes, dirents=dirents)
-        self._content = ContentCheck(self._survey, database, block_size=block_size)
+        self._content = ContentCheck(self._survey, database, shards, block_size=block_size)
 
     def __repr__(self) -> str:
         return f"<Checker {self._survey!r}>"
@@ -105,7 +110,9 @@ class Checker:
             ("message_ids", "article", "articles", "id"),
         ):
 
-            def look(row: Row, table: str = table, key: str = key) -> None:
+            def look(row: Row, table: str = table, key: str = key, owner: str = owner) -> None:
+                if self._shards.has(owner) and self._shards.row(owner, "id", row[0]) is not None:
+                    return  # it is in another file
                 self._survey.found(
                     Kind.LEFTOVER,
                     f"{table} has a row of {key} {row[0]}, which does not exist",

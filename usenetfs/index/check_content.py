@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from usenetfs.index.database import Database, Row
-from usenetfs.index.survey import Kind, Survey
+from usenetfs.index.shards import Shards
+from usenetfs.index.survey import Kind, Repair, Survey
 
 
 class ContentCheck:
-    def __init__(self, survey: Survey, database: Database, *, block_size: int) -> None:
+    def __init__(
+        self, survey: Survey, database: Database, shards: Shards, *, block_size: int
+    ) -> None:
         self._survey = survey
         self._database = database
+        self._shards = shards
         self._block_size = block_size
 
     def steps(self) -> Iterator[None]:
@@ -24,6 +28,7 @@ class ContentCheck:
         yield from self._check_blocks()
         yield from self._check_segments()
         yield from self._check_articles()
+        yield from self._check_shards()
 
     # --- staging and what is in flight
 
@@ -97,7 +102,8 @@ class ContentCheck:
         size = self._block_size
         after: tuple[int, int] = (-1, -1)
         while True:
-            rows = self._database.rows(_BLOCKS, (*after, self._survey.batch))
+            near = self._shards.near(self._segments_after(after))
+            rows = self._database.rows(_BLOCKS.format(*near), (*after, self._survey.batch))
             if not rows:
                 return
             after = (rows[-1][0], rows[-1][1])
@@ -113,6 +119,17 @@ class ContentCheck:
             self._survey.run(suspicious, self._look_at_block)
             self._database.rows(_COUNT_REFS, (rows[0][0], rows[0][1], *after))
             yield
+
+    def _segments_after(self, after: tuple[int, int]) -> set[int]:
+        """Those of the next batch of blocks, where they have to be gathered."""
+        if not self._shards.spread:
+            return set()
+        rows = self._database.rows(
+            "SELECT segment FROM blocks WHERE (inode, number) > (?, ?)"
+            " ORDER BY inode, number LIMIT ?",
+            (*after, self._survey.batch),
+        )
+        return {segment for (segment,) in rows}
 
     def _look_at_block(self, row: Row) -> None:
         inode, number, _segment, length, size, raw_length, article, staged = row
@@ -150,40 +167,38 @@ class ContentCheck:
         def look(row: Row) -> None:
             segment, refs, found = row
             fix = (
-                self._survey.write("UPDATE segments SET refs = ? WHERE id = ?", found, segment)
+                self._write("segments", segment, "UPDATE segments SET refs = ? WHERE id = ?", found)
                 if found
-                else self._survey.write("DELETE FROM segments WHERE id = ?", segment)
+                else self._write("segments", segment, "DELETE FROM segments WHERE id = ?")
             )
             self._survey.found(
                 Kind.SEGMENT_REFS, f"segment {segment} counts {refs} blocks, there are {found}", fix
             )
 
-        yield from self._survey.scan(
-            "segments",
-            "id",
-            "SELECT s.id, s.refs, coalesce(c.n, 0) FROM segments s"
+        yield from self._survey.scan_windows(
+            self._shards.windows("segments", self._survey.batch),
+            "SELECT s.id, s.refs, coalesce(c.n, 0) FROM {} s"
             " LEFT JOIN temp.check_refs c ON c.segment = s.id"
-            " WHERE s.id > ? AND s.id <= ? AND s.refs IS NOT coalesce(c.n, 0)",
+            " WHERE s.id > ?1 AND s.id <= ?2 AND s.refs IS NOT coalesce(c.n, 0)",
             look,
         )
-        self._database.rows(
-            "INSERT INTO temp.check_articles SELECT s.article, sum(c.n), sum(c.bytes)"
-            " FROM temp.check_refs c CROSS JOIN segments s ON s.id = c.segment GROUP BY s.article"
-        )
-        yield
+        for source, after, last in self._shards.windows("segments", self._survey.batch):
+            self._database.rows(_COUNT_ARTICLES.format(source), (after, last))
+            yield
 
     def _check_articles(self) -> Iterator[None]:
         def look(row: Row) -> None:
             article, blocks, size, found, found_size = row
             fix = (
-                self._survey.write(
+                self._write(
+                    "articles",
+                    article,
                     "UPDATE articles SET blocks = ?, bytes = ? WHERE id = ?",
                     found,
                     found_size,
-                    article,
                 )
                 if found
-                else self._survey.write("DELETE FROM articles WHERE id = ?", article)
+                else self._write("articles", article, "DELETE FROM articles WHERE id = ?")
             )
             self._survey.found(
                 Kind.ARTICLE_BLOCKS,
@@ -192,15 +207,45 @@ class ContentCheck:
                 fix,
             )
 
-        yield from self._survey.scan(
-            "articles",
-            "id",
-            "SELECT a.id, a.blocks, a.bytes, coalesce(c.n, 0), coalesce(c.bytes, 0) FROM articles a"
-            " LEFT JOIN temp.check_articles c ON c.id = a.id WHERE a.id > ? AND a.id <= ?"
+        yield from self._survey.scan_windows(
+            self._shards.windows("articles", self._survey.batch),
+            "SELECT a.id, a.blocks, a.bytes, coalesce(c.n, 0), coalesce(c.bytes, 0) FROM {} a"
+            " LEFT JOIN temp.check_articles c ON c.id = a.id WHERE a.id > ?1 AND a.id <= ?2"
             " AND (a.blocks IS NOT coalesce(c.n, 0) OR a.bytes IS NOT coalesce(c.bytes, 0))",
             look,
         )
         self._drop_temporary()
+
+    def _write(self, table: str, key: int, sql: str, *bindings: object) -> Repair:
+        """A repair of one row, wherever it is; ``key`` is the last binding."""
+
+        def repair() -> None:
+            self._shards.bring(table, (key,))
+            self._database.write(sql, (*bindings, key))
+
+        return repair
+
+    # --- files that rows are spread over
+
+    def _check_shards(self) -> Iterator[None]:
+        for table, key in self._shards.strays():
+            self._survey.found(
+                Kind.SHARD, f"a row of {table}, {key:#x}, is in a file it does not belong to"
+            )
+        yield
+        for source, after, last in self._shards.at_rest("segments"):
+            rows = self._database.rows(f"SELECT id, hash FROM {source}", (after, last))
+            lost = [row for row in rows if self._shards.segment_of_hash(row[1]) != row[0]]
+            self._survey.run(lost, self._look_at_hash)
+            yield
+
+    def _look_at_hash(self, row: Row) -> None:
+        (segment, _) = row
+        self._survey.found(
+            Kind.SHARD,
+            f"segment {segment} is not found by its content",
+            lambda: self._shards.bring("segments", (segment,)),
+        )
 
     def _drop_temporary(self) -> None:
         for table in ("check_refs", "check_articles"):
@@ -212,10 +257,18 @@ SELECT b.inode, b.number, b.segment, b.length, i.size, s.raw_length, a.id,
        EXISTS (SELECT 1 FROM local_staging w WHERE w.inode = b.inode AND w.block = b.number)
 FROM blocks b
 LEFT JOIN inodes i ON i.id = b.inode
-LEFT JOIN segments s ON s.id = b.segment
-LEFT JOIN articles a ON a.id = s.article
+LEFT JOIN {} s ON s.id = b.segment
+LEFT JOIN {} a ON a.id = s.article
 WHERE (b.inode, b.number) > (?, ?)
 ORDER BY b.inode, b.number LIMIT ?
+"""
+
+_COUNT_ARTICLES = """
+INSERT INTO temp.check_articles
+SELECT s.article, sum(c.n), sum(c.bytes)
+FROM {} s CROSS JOIN temp.check_refs c ON c.segment = s.id
+WHERE s.id > ?1 AND s.id <= ?2 GROUP BY s.article
+ON CONFLICT (id) DO UPDATE SET n = n + excluded.n, bytes = bytes + excluded.bytes
 """
 
 _COUNT_REFS = """

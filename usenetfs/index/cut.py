@@ -19,6 +19,7 @@ import apsw
 from usenetfs.errors import DatabaseError
 from usenetfs.index.database import BUSY_TIMEOUT_MS, Database, Row, translate
 from usenetfs.index.normal_form import encoded_rows, exclude, export_rows, row_of
+from usenetfs.index.shard_files import rows_of_cut
 from usenetfs.index.totals import Counter
 
 
@@ -41,7 +42,7 @@ class Cut:
     SQLite's errors leave it translated, as they leave :class:`Database`.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, shards: int = 1) -> None:
         self._path = database.path
         try:
             self._connection = apsw.Connection(
@@ -51,8 +52,11 @@ class Cut:
             raise translate(error, self._path) from error
         try:
             self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            self._rows = rows_of_cut(self._connection, database.path, shards)
             self._connection.execute("BEGIN")
             self.through: int = self._value("SELECT max(seq) FROM local_changelog") or 0
+            # the moment is the same in every file, once each was read
+            self._rows.highest("segments", 0, 0)
         except apsw.Error as error:
             self._connection.close(True)
             raise translate(error, self._path) from error
@@ -120,7 +124,7 @@ class Cut:
 
     def row(self, table: str, key: Sequence[Any]) -> Row | None:
         """A row as it is, all columns."""
-        return row_of(self._connection, table, key)
+        return row_of(self._connection, table, key, self._rows)
 
     def exclude(self, table: str, keys: Iterable[Sequence[Any]]) -> None:
         """Leave rows out of :meth:`export`. Before it."""
@@ -128,11 +132,11 @@ class Cut:
 
     def export(self, extra: Mapping[str, Iterable[bytes]]) -> Iterator[bytes]:
         """All rows as a changeset; see :func:`normal_form.export_rows`."""
-        return export_rows(self._connection, extra)
+        return export_rows(self._connection, extra, self._rows)
 
     def encoded(self, table: str) -> Iterator[bytes]:
         """Every row of a table in normal form and changeset encoding."""
-        return encoded_rows(self._connection, table)
+        return encoded_rows(self._connection, table, self._rows)
 
     def totals(self) -> dict[Counter, tuple[int, int]]:
         """``(count, bytes)`` of each counter."""
@@ -141,4 +145,8 @@ class Cut:
 
     def size(self) -> int:
         """Bytes of the database, about."""
-        return int(self._value("PRAGMA page_count")) * int(self._value("PRAGMA page_size"))
+        return sum(
+            int(self._value(f"PRAGMA {schema}.page_count"))
+            * int(self._value(f"PRAGMA {schema}.page_size"))
+            for schema in self._rows.schemas
+        )

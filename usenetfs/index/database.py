@@ -23,7 +23,7 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, NoReturn
@@ -48,7 +48,7 @@ WAL_KEPT_BYTES: Final = 2 * 1024 * 1024
 """The WAL file is cut to this when it starts over: below what is worth a checkpoint, so that the
 file's size says whether there is anything to do."""
 
-STATEMENT_CACHE: Final = 256
+STATEMENT_CACHE: Final = 512
 
 SMALL: Final = 10_000
 """Rows of a table below which the planner does without statistics."""
@@ -108,6 +108,7 @@ class Database:
         self._wal_fd = -1
         self._sync_error: str | None = None
         self._closed = False
+        self._begin = "BEGIN IMMEDIATE"
         self._lock_fd = -1 if read_only else _take_lock(path)
         try:
             self._connection = self._connect()
@@ -125,7 +126,9 @@ class Database:
         mode = apsw.SQLITE_OPEN_READONLY if self.read_only else apsw.SQLITE_OPEN_READWRITE
         try:
             connection = apsw.Connection(
-                str(self.path), flags=mode, statementcachesize=STATEMENT_CACHE
+                str(self.path),
+                flags=mode | apsw.SQLITE_OPEN_URI,
+                statementcachesize=STATEMENT_CACHE,
             )
         except apsw.Error as error:
             self._fail(error)
@@ -178,6 +181,24 @@ class Database:
             self._fail(error)
         finally:
             self._release_lock()
+
+    def attach(self, paths: Mapping[str, Path], *, lock: str) -> None:
+        """Attach further databases by name, for reading only. They share half of the page cache.
+
+        ``lock``: a statement that takes the lock for writing of the main database, and does nothing
+        else: BEGIN IMMEDIATE would begin to read in each of the others too.
+        """
+        pages = -(self._cache // 1024 // 2)
+        for name, path in paths.items():
+            try:
+                self._connection.execute(
+                    f"ATTACH ? AS {name}", (f"{path.absolute().as_uri()}?mode=ro",)
+                )
+                self._connection.pragma("cache_size", pages // len(paths), schema=name)
+            except apsw.Error as error:
+                raise translate(error, path) from error
+        self._connection.pragma("cache_size", pages, schema="main")
+        self._begin = f"BEGIN; {lock}"
 
     def _release_lock(self) -> None:
         if self._lock_fd >= 0:
@@ -264,8 +285,10 @@ class Database:
         if self.before_begin is not None:
             self.before_begin()
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(self._begin)
         except apsw.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             self._fail(error)
         self._writing = True
 
@@ -361,7 +384,7 @@ class Database:
         if self._writing:
             raise DatabaseError("a WAL checkpoint cannot run inside a transaction")
         try:
-            return self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            return self._connection.wal_checkpoint("main", mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.BusyError:
             return 0, 0  # another connection is at it: next time
         except apsw.Error as error:
@@ -392,7 +415,7 @@ class Database:
             return
         with contextlib.suppress(apsw.Error):
             self._connection.pragma("analysis_limit", ANALYSIS_LIMIT)
-            self._connection.pragma("optimize")
+            self._connection.pragma("optimize", schema="main")
             _forget_small(self._connection)
 
     # --- errors

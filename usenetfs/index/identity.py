@@ -17,7 +17,13 @@ from usenetfs.errors import DatabaseError, SchemaVersionError
 from usenetfs.index.database import Database, make_shrinkable
 from usenetfs.index.inodes import COLUMNS
 from usenetfs.index.migrate import STEPS
-from usenetfs.index.schema import APPLICATION_ID, CREATE_SCHEMA, SCHEMA_VERSION
+from usenetfs.index.schema import (
+    APPLICATION_ID,
+    CREATE_SCHEMA,
+    SCHEMA_VERSION,
+    SHARDED_APPLICATION_ID,
+)
+from usenetfs.index.shard_files import make_files, name_files
 from usenetfs.index.totals import Counter
 
 
@@ -37,8 +43,16 @@ def key_check(directory_key: bytes) -> bytes:
     return blake2b(b"usenetfs index", digest_size=8, key=directory_key).digest()
 
 
-def build(path: Path, meta: dict[str, object], root: tuple[int, ...]) -> None:
-    """Make the file: ``meta`` and the row of the root directory, and nothing else in it."""
+def build(
+    path: Path,
+    meta: dict[str, object],
+    root: tuple[int, ...],
+    *,
+    shards: int = 1,
+    beside: Path | None = None,
+) -> None:
+    """Make the file: ``meta`` and the row of the root directory, and nothing else in it; and, with
+    more than one, the ``shards`` of an index that will be at ``beside``."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
@@ -58,6 +72,8 @@ def build(path: Path, meta: dict[str, object], root: tuple[int, ...]) -> None:
         )
         connection.pragma("application_id", APPLICATION_ID)
         connection.pragma("user_version", SCHEMA_VERSION)
+        if shards > 1:
+            name_files(connection, shards, make_files(beside or path, shards))
         connection.execute("COMMIT")
     finally:
         connection.close(True)
@@ -66,7 +82,8 @@ def build(path: Path, meta: dict[str, object], root: tuple[int, ...]) -> None:
 def identify(database: Database, directory_key: bytes) -> FilesystemIdentity:
     """What an open index is. DatabaseError, SchemaVersionError when it is not one of ours."""
     path = database.path
-    if database.value("PRAGMA application_id") != APPLICATION_ID:
+    kind = database.value("PRAGMA application_id")
+    if kind not in (APPLICATION_ID, SHARDED_APPLICATION_ID):
         raise DatabaseError(f"{path} is not an index of usenetfs", hint="check the path")
     version = database.value("PRAGMA user_version")
     if version != SCHEMA_VERSION:

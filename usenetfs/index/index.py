@@ -41,6 +41,9 @@ from usenetfs.index.identity import FilesystemIdentity, build, identify, key_che
 from usenetfs.index.inodes import Inode, InodeTable
 from usenetfs.index.migrate import migrate
 from usenetfs.index.segments import SegmentTable
+from usenetfs.index.settling import Settling
+from usenetfs.index.shard_files import attach, check_count
+from usenetfs.index.shards import Shards
 from usenetfs.index.staging import StagingTable
 from usenetfs.index.totals import Amount, Counter, TotalsTable
 from usenetfs.index.transitions import Transitions
@@ -69,21 +72,24 @@ class Index(Transitions):
         batch: int = BATCH,
     ) -> None:
         self.identity = identity
+        self.shards = Shards(database, attach(database))
+        self.settling = Settling(database, self.shards)
         self.batch = batch
         """Rows that one transaction changes where many are to be changed."""
-        self.totals = TotalsTable(database)
+        self.totals = TotalsTable(database, self.shards.sources("articles"))
         self.inodes = InodeTable(database, self.totals)
         self.dirents = DirentTable(database, directory_key)
         self.symlinks = SymlinkTable(database)
         self.xattrs = XattrTable(database)
-        self.articles = ArticleTable(database, self.totals, identity.epoch)
-        self.segments = SegmentTable(database, self.articles)
+        self.articles = ArticleTable(database, self.shards, self.totals, identity.epoch)
+        self.segments = SegmentTable(database, self.shards, self.articles)
         self.staging = StagingTable(database, self.totals, identity.block_size)
-        self.blocks = BlockTable(database, self.segments, self.staging)
+        self.blocks = BlockTable(database, self.shards, self.segments, self.staging)
         self.changelog = Changelog(database)
+        self.shards.unrecorded = self.changelog.unrecorded
         self.chain = ChainTable(database)
         self.closed = ClosedFiles(database, self.inodes, self.dirents, self.staging)
-        super().__init__(database, self.articles, self.segments)
+        super().__init__(database, self.shards, self.articles, self.segments)
         self._commit_hook: Callable[[], None] | None = None
         database.before_commit = self._before_commit
         database.after_rollback = self._after_rollback
@@ -106,17 +112,20 @@ class Index(Transitions):
         uid: int | None = None,
         gid: int | None = None,
         now_ns: int = 0,
+        shards: int = 1,
     ) -> Index:
         """Make the index of an empty filesystem and open it.
 
         The root directory belongs to ``uid``/``gid``, by default the caller. The file appears whole
-        or not at all. Raises :class:`FilesystemExistsError` if there is one.
+        or not at all. ``shards``: files that segments and articles are spread over. Raises
+        :class:`FilesystemExistsError` if there is one.
         """
         path = Path(path)
         if len(filesystem_id) != 16:
             raise DatabaseError("a filesystem id is 16 bytes")
         if block_size <= 0:
             raise DatabaseError("a block size is positive")
+        check_count(shards)
         if path.exists():
             raise FilesystemExistsError(f"{path} exists already")
         meta = {
@@ -141,7 +150,7 @@ class Index(Transitions):
         temporary = path.with_name(path.name + ".new")
         temporary.unlink(missing_ok=True)
         try:
-            build(temporary, meta, root)
+            build(temporary, meta, root, shards=shards, beside=path)
             os.link(temporary, path)
         except FileExistsError as error:
             raise FilesystemExistsError(f"{path} exists already") from error
@@ -256,7 +265,7 @@ class Index(Transitions):
 
     def cut(self) -> Cut:
         """The index as it is now, for another thread to read; to be closed soon."""
-        return Cut(self._database)
+        return Cut(self._database, self.shards.count)
 
     # --- what status and sync ask
 
@@ -273,12 +282,42 @@ class Index(Transitions):
         )
         if waiting is not None and waiting[1]:
             return Durability.STAGED if waiting[0] else Durability.POSTED
-        unverified = self._database.row(
-            "SELECT 1 FROM blocks b CROSS JOIN segments s ON s.id = b.segment"
-            " CROSS JOIN articles a ON a.id = s.article WHERE b.inode = ? AND a.state < ?",
-            (inode, Durability.VERIFIED),
+        for first, end in self._pieces(inode, 0, 1 << 62):
+            segments, articles = self._near(inode, first, end)
+            unverified = self._database.row(
+                f"SELECT 1 FROM blocks b CROSS JOIN {segments} s ON s.id = b.segment"
+                f" CROSS JOIN {articles} a ON a.id = s.article"
+                " WHERE b.inode = ? AND b.number >= ? AND b.number < ? AND a.state < ?",
+                (inode, first, end, Durability.VERIFIED),
+            )
+            if unverified is not None:
+                return Durability.SEEN
+        return Durability.VERIFIED
+
+    def _pieces(self, inode: InodeId, first: int, end: int) -> Iterator[tuple[int, int]]:
+        """The range of blocks, or where content is spread over files parts of it that have so many
+        rows as may be gathered."""
+        while self.shards.spread:
+            last = self._database.value(
+                "SELECT max(number) FROM (SELECT number FROM blocks"
+                " WHERE inode = ? AND number >= ? AND number < ? ORDER BY number LIMIT ?)",
+                (inode, first, end, self.batch),
+            )
+            if last is None:
+                return
+            yield first, last + 1
+            first = last + 1
+        yield first, end
+
+    def _near(self, inode: InodeId, first: int, end: int) -> tuple[str, str]:
+        """Tables that have the segments and articles of these blocks."""
+        if not self.shards.spread:
+            return self.shards.near(())
+        rows = self._database.rows(
+            "SELECT DISTINCT segment FROM blocks WHERE inode = ? AND number >= ? AND number < ?",
+            (inode, first, end),
         )
-        return Durability.VERIFIED if unverified is None else Durability.SEEN
+        return self.shards.near(segment for (segment,) in rows)
 
     def staged_bytes_of(self, inode: InodeId) -> dict[Durability, int]:
         """Bytes of a file's content that are staged or posted, all states named."""
@@ -296,8 +335,12 @@ class Index(Transitions):
 
         About a microsecond a block.
         """
-        rows = self._database.rows(_STORED_BYTES, (inode, first, end))
-        return {Durability(state): octets for state, octets in rows}
+        found: dict[Durability, int] = {}
+        for start, stop in self._pieces(inode, first, end):
+            sql = _STORED_BYTES.format(*self._near(inode, start, stop))
+            for state, octets in self._database.rows(sql, (inode, start, stop)):
+                found[Durability(state)] = found.get(Durability(state), 0) + octets
+        return found
 
     def durability_totals(self) -> dict[Durability, Amount]:
         """Blocks and bytes in each state; from counters, so at no cost.
@@ -406,6 +449,7 @@ class Index(Transitions):
     def _checker(self, *, repair: bool, deep: bool, batch: int) -> Checker:
         return Checker(
             self._database,
+            shards=self.shards,
             inodes=self.inodes,
             dirents=self.dirents,
             totals=self.totals,
@@ -419,7 +463,7 @@ class Index(Transitions):
 _STORED_BYTES: Final = """
 SELECT a.state, sum(CASE WHEN w.inode IS NULL THEN b.length WHEN w.whole THEN 0
                          ELSE max(0, b.length - w.bytes) END)
-FROM blocks b CROSS JOIN segments s ON s.id = b.segment CROSS JOIN articles a ON a.id = s.article
+FROM blocks b CROSS JOIN {} s ON s.id = b.segment CROSS JOIN {} a ON a.id = s.article
 LEFT JOIN local_staging w ON w.inode = b.inode AND w.block = b.number
 WHERE b.inode = ? AND b.number >= ? AND b.number < ?
 GROUP BY a.state

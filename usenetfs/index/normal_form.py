@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 import apsw
 
 from usenetfs.index.database import Row
+from usenetfs.index.shards import ShardedRows
 
 BATCH: Final = 500
 """Rows that SQL joins into one value."""
@@ -112,22 +113,33 @@ def table_header(form: TableForm) -> bytes:
     return b"T" + bytes((len(form.columns),)) + form.key_flags + form.name.encode() + b"\0"
 
 
-def row_of(connection: apsw.Connection, table: str, key: Sequence[Any]) -> Row | None:
+def row_of(
+    connection: apsw.Connection,
+    table: str,
+    key: Sequence[Any],
+    shards: ShardedRows | None = None,
+) -> Row | None:
     """The row as it is, all columns."""
     form = FORMS[table]
+    if shards is not None and shards.has(table):
+        return shards.row(table, ", ".join(column.name for column in form.columns), key[0])
     where = " AND ".join(f"{name} = ?" for name in form.key)
     columns = ", ".join(column.name for column in form.columns)
     return connection.execute(f"SELECT {columns} FROM {table} WHERE {where}", key).fetchone()
 
 
-def encoded_rows(connection: apsw.Connection, table: str) -> Iterator[bytes]:
+def encoded_rows(
+    connection: apsw.Connection, table: str, shards: ShardedRows | None = None
+) -> Iterator[bytes]:
     """Every row in normal form, in changeset encoding, one by one (for digests)."""
     form = FORMS[table]
-    for joined in _joined(connection, form, f"group_concat({_record(form)}, ',')"):
+    for joined in _joined(connection, form, f"group_concat({_record(form)}, ',')", shards):
         yield from map(unhexlify, joined.split(","))
 
 
-def encoded_inserts(connection: apsw.Connection, table: str) -> Iterator[bytes]:
+def encoded_inserts(
+    connection: apsw.Connection, table: str, shards: ShardedRows | None = None
+) -> Iterator[bytes]:
     """Every row in normal form as an INSERT of a changeset, in batches; without the header.
 
     Rows that the connection was told to :func:`exclude` are left out.
@@ -140,17 +152,27 @@ def encoded_inserts(connection: apsw.Connection, table: str) -> Iterator[bytes]:
             f"CASE WHEN EXISTS (SELECT 1 FROM temp.{_excluded(table)} e WHERE {same}) THEN ''"
             f" ELSE {record} END"
         )
-    for batch in _joined(connection, form, f"unhex(group_concat({record}, ''))"):
+    for batch in _joined(connection, form, f"unhex(group_concat({record}, ''))", shards):
         if batch:
             yield batch
 
 
-def _joined(connection: apsw.Connection, form: TableForm, aggregate: str) -> Iterator[Any]:
+def _joined(
+    connection: apsw.Connection, form: TableForm, aggregate: str, shards: ShardedRows | None
+) -> Iterator[Any]:
     """``aggregate`` over all rows, called ``t``, in batches and in the order of the key.
 
     Where a batch ends is looked up first: the rows of it are then a range of the key, which is read
-    in order and needs no subquery.
+    in order and needs no subquery. Of a table that is spread over files, a batch is a stripe.
     """
+    if shards is not None and shards.has(form.name):
+        for source, above_key, last_key in shards.windows(form.name, BATCH):
+            found = connection.execute(
+                f"SELECT {aggregate} FROM {source} t", (above_key, last_key)
+            ).fetchone()
+            if found is not None and found[0] is not None:
+                yield found[0]
+        return
     key = ", ".join(form.key)
     places = ", ".join("?" for _ in form.key)
     size = BATCHES.get(form.name, BATCH)
@@ -192,7 +214,9 @@ def exclude(connection: apsw.Connection, table: str, keys: Iterable[Sequence[Any
 
 
 def export_rows(
-    connection: apsw.Connection, extra: Mapping[str, Iterable[bytes]]
+    connection: apsw.Connection,
+    extra: Mapping[str, Iterable[bytes]],
+    shards: ShardedRows | None = None,
 ) -> Iterator[bytes]:
     """All replicated tables but what is excluded, as a changeset of INSERTs, as a stream.
 
@@ -200,7 +224,7 @@ def export_rows(
     """
     for table, form in FORMS.items():
         begun = False
-        for batches in (encoded_inserts(connection, table), extra.get(table, ())):
+        for batches in (encoded_inserts(connection, table, shards), extra.get(table, ())):
             for batch in batches:
                 yield batch if begun else table_header(form) + batch
                 begun = True

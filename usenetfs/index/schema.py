@@ -22,6 +22,10 @@ from typing import Final
 APPLICATION_ID: Final = 0x554E4653
 """``UNFS`` in ``PRAGMA application_id``: what ``file(1)`` and :meth:`Index.open` look at."""
 
+SHARDED_APPLICATION_ID: Final = 0x554E4658
+"""``UNFX``: the same, and some of the rows are in other files (shards.py). A program that does not
+know of those must not take it for an index."""
+
 SCHEMA_VERSION: Final = 2
 """In ``PRAGMA user_version``. Grows with every change of a replicated or local table."""
 
@@ -347,6 +351,51 @@ BEGIN
     WHERE name = CASE WHEN NEW.uploaded_generation = NEW.generation THEN NEW.state ELSE 0 END;
 END;
 """
+
+# local_claimed: only where rows are spread over files (shards.py): keys for which main answers,
+# whatever the shard has; without a row in main there is no such row.
+#   kind  0: segments, 1: articles
+#   id    the row's
+CREATE_CLAIMED: Final = """
+CREATE TABLE local_claimed (
+    kind INTEGER NOT NULL,
+    id   INTEGER NOT NULL,
+    PRIMARY KEY (kind, id)
+) STRICT, WITHOUT ROWID;
+"""
+
+# segment_hashes, in each shard: where content may be.
+#   hash     as in segments; in the shard that it gives, not in the segment's
+#   segment  the last segment that had this content; a hint: that row says whether it still does
+_SEGMENT_HASHES = """
+CREATE TABLE segment_hashes (
+    hash    BLOB NOT NULL PRIMARY KEY,
+    segment INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+# shard, in each shard, one row: which file of which index this is.
+#   stamp   as in the index's local_meta
+#   number  from 0
+#   count   how many there are
+_SHARD = """
+CREATE TABLE shard (
+    stamp  BLOB NOT NULL,
+    number INTEGER NOT NULL PRIMARY KEY,
+    count  INTEGER NOT NULL
+) STRICT;
+"""
+
+CREATE_SHARD: Final = "".join(
+    (
+        # ids are given by main, and content is found by segment_hashes
+        _SEGMENTS.partition("CREATE UNIQUE INDEX")[0].replace(" AUTOINCREMENT", ""),
+        _ARTICLES,
+        _SEGMENT_HASHES,
+        _SHARD,
+    )
+)
+"""The tables of a file that rows are spread over: segments and articles as in main."""
 
 REPLICATED_TABLES: Final = (
     "meta",

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from usenetfs.index.articles import ArticleTable
-from usenetfs.index.database import Database
+from usenetfs.index.database import Database, Row
+from usenetfs.index.shards import Shards
 from usenetfs.types import ArticleId, Codec, SegmentHash, SegmentId
 
 
@@ -41,27 +42,27 @@ class NewSegment(NamedTuple):
     slot: int
 
 
-_SELECT = "SELECT id, hash, raw_length, stored_length, codec, article, slot, refs FROM segments"
+_COLUMNS = "id, hash, raw_length, stored_length, codec, article, slot, refs"
 
 
 class SegmentTable:
-    def __init__(self, database: Database, articles: ArticleTable) -> None:
+    def __init__(self, database: Database, shards: Shards, articles: ArticleTable) -> None:
         self._database = database
+        self._shards = shards
         self._articles = articles
 
     def get(self, segment: SegmentId) -> Segment | None:
-        return self._one(f"{_SELECT} WHERE id = ?", segment)
+        row = self._shards.row("segments", _COLUMNS, segment)
+        return None if row is None else _segment(row)
 
     def by_hash(self, content: SegmentHash) -> Segment | None:
         """The segment that holds content of this hash and was seen on Usenet."""
-        return self._one(f"{_SELECT} WHERE hash = ?", content)
-
-    def _one(self, sql: str, key: SegmentId | SegmentHash) -> Segment | None:
-        row = self._database.row(sql, (key,))
-        if row is None:
-            return None
-        number, content, raw, stored, codec, article, slot, refs = row
-        return Segment(number, content, raw, stored, Codec(codec), article, slot, refs)
+        row = self._database.row(f"SELECT {_COLUMNS} FROM segments WHERE hash = ?", (content,))
+        if row is not None:
+            return _segment(row)
+        at_rest = self._shards.segment_of_hash(content)
+        found = None if at_rest is None else self.get(SegmentId(at_rest))
+        return found if found is not None and found.hash == content else None
 
     def insert_many(self, segments: Iterable[NewSegment]) -> list[tuple[SegmentId, ArticleId]]:
         """Store contents, each for one block; for each its segment and the article that has it.
@@ -69,16 +70,19 @@ class SegmentTable:
         Content that is stored already counts one more block, and stays where it is. Counting the
         blocks of the articles is left to the caller.
         """
+        wanted = list(segments)
+        self._shards.bring_content(segment.hash for segment in wanted)
         rows = self._database.write_many(
             "INSERT INTO segments (hash, raw_length, stored_length, codec, article, slot, refs)"
             " VALUES (?, ?, ?, ?, ?, ?, 1)"
             " ON CONFLICT (hash) DO UPDATE SET refs = refs + 1 RETURNING id, article",
-            segments,
+            wanted,
         )
         return [(SegmentId(segment), ArticleId(article)) for segment, article in rows]
 
     def take(self, segment: SegmentId, length: int) -> bool:
         """Count one more block of ``length`` bytes; False if there is no such segment."""
+        self._shards.bring("segments", (segment,))
         rows = self._database.write_rows(
             "UPDATE segments SET refs = refs + 1 WHERE id = ? RETURNING article", (segment,)
         )
@@ -89,9 +93,9 @@ class SegmentTable:
 
     def resize(self, segment: SegmentId, change: int) -> None:
         """A block that points here changed its length by ``change`` bytes."""
-        article = self._database.value("SELECT article FROM segments WHERE id = ?", (segment,))
-        if article is not None:
-            self._articles.add_blocks(article, 0, change)
+        row = self._shards.row("segments", "article", segment)
+        if row is not None:
+            self._articles.add_blocks(ArticleId(row[0]), 0, change)
 
     def release(self, dropped: Iterable[tuple[SegmentId, int]]) -> None:
         """Blocks ``(segment, length)`` point here no longer. May delete segments and articles."""
@@ -102,6 +106,7 @@ class SegmentTable:
             lengths[segment] = lengths.get(segment, 0) + length
         if not per_segment:
             return
+        self._shards.bring("segments", per_segment)
         # most segments have one block: try to delete first, count down what is left
         gone = self._database.write_many(
             "DELETE FROM segments WHERE id = ? AND refs <= ? RETURNING id, article",
@@ -125,3 +130,8 @@ class SegmentTable:
             amount[0] -= per_segment[segment]
             amount[1] -= lengths[segment]
         self._articles.add_blocks_many(per_article)
+
+
+def _segment(row: Row) -> Segment:
+    number, content, raw, stored, codec, article, slot, refs = row
+    return Segment(number, content, raw, stored, Codec(codec), article, slot, refs)

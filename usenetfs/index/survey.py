@@ -6,11 +6,12 @@ Owns the list of findings and the rule that memory stays flat. It must not know 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from usenetfs.index.database import Database, Row
+from usenetfs.index.shards import Window
 from usenetfs.types import InodeId
 
 MAX_FINDINGS: Final = 10_000
@@ -33,6 +34,7 @@ class Kind(enum.StrEnum):
     IN_FLIGHT_LEFTOVER = "in_flight_leftover"
     LEFTOVER = "leftover"
     COUNTERS = "counters"
+    SHARD = "shard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,15 @@ class Survey:
             with self._database.transaction():
                 for row in rows:
                     look(row)
+
+    def scan_windows(
+        self, windows: Iterable[Window], sql: str, look: Callable[[Row], None]
+    ) -> Iterator[None]:
+        """The same over the rows of a table that may be in several files: ``{}`` is where they are,
+        ?1 and ?2 the range of the key."""
+        for source, after, last in windows:
+            self.run(self._database.rows(sql.format(source), (after, last)), look)
+            yield
 
     def scan(self, table: str, key: str, sql: str, look: Callable[[Row], None]) -> Iterator[None]:
         """Run ``sql`` over ``table`` in ranges of its integer ``key``: ?1 < key ≤ ?2.

@@ -9,6 +9,7 @@ before its COMMIT, so that they commit or vanish with it. Applying a changeset g
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from usenetfs.index.database import Database
@@ -51,21 +52,27 @@ _RECOUNT = """
 SELECT CASE WHEN uploaded_generation = generation THEN state ELSE 0 END, count(*), sum(bytes)
     FROM local_staging GROUP BY 1
 UNION ALL
-SELECT CASE state WHEN 2 THEN 3 ELSE 4 END, sum(blocks), sum(bytes) FROM articles GROUP BY 1
-UNION ALL
 SELECT CASE mode & 0xF000 WHEN 0x8000 THEN 5 WHEN 0x4000 THEN 6 ELSE 7 END, count(*),
     sum(CASE mode & 0xF000 WHEN 0x8000 THEN size ELSE 0 END)
     FROM inodes WHERE nlink > 0 GROUP BY 1
+"""
+
+_RECOUNT_ARTICLES = """
+SELECT CASE state WHEN 2 THEN 3 ELSE 4 END, sum(blocks), sum(bytes) FROM {0} GROUP BY 1
 UNION ALL
-SELECT 8, count(*), coalesce(sum(size), 0) FROM articles
+SELECT 8, count(*), coalesce(sum(size), 0) FROM {0}
 """
 
 
 class TotalsTable:
-    """The counters. :meth:`add` inside a transaction; :meth:`flush` is its last act."""
+    """The counters. :meth:`add` inside a transaction; :meth:`flush` is its last act.
 
-    def __init__(self, database: Database) -> None:
+    ``articles``: what the rows of articles are counted in, for SQL.
+    """
+
+    def __init__(self, database: Database, articles: Sequence[str] = ("articles",)) -> None:
         self._database = database
+        self._articles = articles
         self._pending: dict[Counter, list[int]] = {}
 
     def __repr__(self) -> str:
@@ -112,6 +119,9 @@ class TotalsTable:
         found = {counter: Amount() for counter in Counter}
         for name, count, size in self._database.rows(_RECOUNT):
             found[Counter(name)] = Amount(count, size)
+        for source in self._articles:
+            for name, count, size in self._database.rows(_RECOUNT_ARTICLES.format(source)):
+                found[Counter(name)] += Amount(count, size)
         return found
 
     def recount(self) -> None:

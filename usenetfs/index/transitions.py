@@ -38,6 +38,7 @@ from usenetfs.index.articles import (
 )
 from usenetfs.index.database import Database
 from usenetfs.index.segments import SegmentTable
+from usenetfs.index.shards import Shards
 from usenetfs.index.staging import StagingState
 from usenetfs.types import (
     ArticleId,
@@ -85,8 +86,15 @@ class NewRecord(NamedTuple):
 class Transitions:
     """The steps. Each opens a transaction of its own, so none may be open."""
 
-    def __init__(self, database: Database, articles: ArticleTable, segments: SegmentTable) -> None:
+    def __init__(
+        self,
+        database: Database,
+        shards: Shards,
+        articles: ArticleTable,
+        segments: SegmentTable,
+    ) -> None:
         self._database = database
+        self._shards = shards
         self._articles = articles
         self._segments = segments
 
@@ -154,6 +162,7 @@ class Transitions:
         because the block changed since ``generation``, is gone, or the segment is.
         """
         with self._database.transaction():
+            self._shards.bring("segments", (segment,))
             gone = self._database.write_rows(
                 "DELETE FROM local_staging WHERE inode = ? AND block = ? AND generation = ?"
                 " AND state = 0 AND EXISTS (SELECT 1 FROM segments WHERE id = ?) RETURNING 1",
@@ -241,6 +250,9 @@ class Transitions:
         key = (article,)
         database = self._database
         replaced = database.rows(_REPLACED, key)
+        if self._shards.spread:
+            known = database.rows("SELECT hash FROM local_segment WHERE article = ?", key)
+            self._shards.bring_content(content for (content,) in known)
         database.write(_INSERT_SEGMENTS, key)
         self._count_blocks(flown, now_ns)
         database.write(_SET_BLOCKS, key)
