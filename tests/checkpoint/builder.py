@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.index.world import rows_of_table
 from tests.transfer.world import FILESYSTEM_ID, KEYS, FakeServers
 from usenetfs.article.container import Kind
 from usenetfs.article.message_ids import chain_message_id, message_id
@@ -39,10 +40,7 @@ def state_of(index: Index) -> State:
     state: State = {}
     for name, form in FORMS.items():
         columns = ", ".join(column.name for column in form.columns)
-        rows = [
-            normalise(name, tuple(row))
-            for row in index.database.connection.execute(f"SELECT {columns} FROM {name}")
-        ]
+        rows = [normalise(name, tuple(row)) for row in rows_of_table(index, name, columns)]
         state[name] = {tuple(row[place] for place in form.key_places): row for row in rows}
     return state
 

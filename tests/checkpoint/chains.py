@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import apsw
-
-from tests.checkpoint.published import Published, table_rows
+from tests.checkpoint.published import Published
+from tests.index.world import rows_of_table
 from tests.transfer.world import FILESYSTEM_ID, KEYS, FakeServers
 from usenetfs.article.container import Kind, unpack
 from usenetfs.article.message_ids import chain_message_id, message_id
@@ -20,6 +19,7 @@ from usenetfs.checkpoint.record import DocumentRef, OpenedCheckpoint, open_check
 from usenetfs.checkpoint.sending import Sender
 from usenetfs.errors import DuplicateArticleError, SealError, UsenetfsError
 from usenetfs.index.index import Index
+from usenetfs.index.normal_form import FORMS, normalise
 from usenetfs.net.retry import RetryManager, RetryPolicy
 from usenetfs.types import ArticleId, MessageId, article_id
 
@@ -143,5 +143,6 @@ class Reader:
 
 def rows_of(index: Index) -> dict[str, set[tuple[object, ...]]]:
     """The live index in normal form."""
-    connection: apsw.Connection = index.database.connection
-    return table_rows(connection)
+    return {
+        table: {normalise(table, row) for row in rows_of_table(index, table)} for table in FORMS
+    }

@@ -15,7 +15,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from tests.checkpoint.published import Published, table_rows
+from tests.checkpoint.chains import rows_of
+from tests.checkpoint.published import Published
 from tests.index.world import (
     BLOCK,
     NOW_NS,
@@ -95,7 +96,7 @@ class DraftMachine(RuleBasedStateMachine):
             for (inode,) in self.index.database.rows("SELECT DISTINCT inode FROM local_staging"):
                 self._finish(inode)
             self.checkpoint()
-            assert self.published.rows() == table_rows(self.index.database.connection)
+            assert self.published.rows() == rows_of(self.index)
             assert self.index.check() == []
         finally:
             self.index.close()
@@ -286,7 +287,7 @@ class DraftMachine(RuleBasedStateMachine):
         self._files_are_whole(staged, before)
         if not staged:
             assert len(draft.held) == 0
-            live = table_rows(self.index.database.connection)
+            live = rows_of(self.index)
             assert self.published.rows() == live
         for part, data in enumerate(draft.held):
             self.index.chain.store_held(number, part, data)
@@ -345,7 +346,7 @@ def test_merged_changes_lead_from_the_base_to_the_newest(tmp_path: Path) -> None
         make_file(index, b"two")
         third = draft_of(index, state)
         base.apply(merged([second.published.whole()], third.published.whole()))
-        assert base.rows() == table_rows(index.database.connection)
+        assert base.rows() == rows_of(index)
         assert base.digest() == third.digest
         for draft in (first, second, third):
             draft.close()

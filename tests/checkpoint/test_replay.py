@@ -89,8 +89,8 @@ def everything(index: Index) -> State:
     return {
         name: {
             tuple(row[place] for place in form.key_places): tuple(row)
-            for row in index.database.connection.execute(
-                f"SELECT {', '.join(column.name for column in form.columns)} FROM {name}"
+            for row in files.rows_of_table(
+                index, name, ", ".join(column.name for column in form.columns)
             )
         }
         for name, form in FORMS.items()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from usenetfs.index.articles import NewArticle, NewMember
+from usenetfs.index.database import Row
 from usenetfs.index.index import Index
 from usenetfs.index.staging import StagedBlock
 from usenetfs.types import (
@@ -25,9 +26,14 @@ NOW_NS = 1_700_000_000_000_000_000
 TIMES = (NOW_NS, NOW_NS, NOW_NS)
 
 
-def create(path: Path) -> Index:
+def create(path: Path, *, shards: int = 1) -> Index:
     return Index.create(
-        path, filesystem_id=b"f" * 16, name="test", block_size=BLOCK, directory_key=KEY
+        path,
+        filesystem_id=b"f" * 16,
+        name="test",
+        block_size=BLOCK,
+        directory_key=KEY,
+        shards=shards,
     )
 
 
@@ -95,3 +101,11 @@ def upload(index: Index, inode: InodeId, block: int, content: bytes) -> ArticleI
     assert index.mark_posted(article, "server", None, NOW_NS)
     assert index.mark_seen(article, NOW_NS).freed == ((inode, block),)
     return article
+
+
+def rows_of_table(index: Index, table: str, columns: str = "*") -> list[Row]:
+    """All rows of a table, from whatever files they are in."""
+    sources = index.shards.sources(table) if index.shards.has(table) else [table]
+    return [
+        row for source in sources for row in index.database.rows(f"SELECT {columns} FROM {source}")
+    ]
