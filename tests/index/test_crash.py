@@ -52,6 +52,8 @@ def work(path: str, seed: str) -> None:
                 tell(b"?" + victim)
                 _delete(index, victim)
                 tell(b"-" + victim)
+            if index.shards.spread and rng.random() < 0.3:
+                _settle(index, rng)
             if rng.random() < 0.1:
                 index.wal_checkpoint_step()
                 index.wal_checkpoint_inline()
@@ -72,6 +74,17 @@ def _import(index: Index, inode: InodeId, rng: random.Random) -> None:
         stored.append(StoredArticle(article, members))
     for _ in index.bulk(2).add(stored, NOW_NS):
         pass
+
+
+def _settle(index: Index, rng: random.Random) -> None:
+    """Rows go to their files; something else happens meanwhile."""
+    batch = index.settling.plan(0)
+    if batch is None:
+        return
+    index.settling.carry(batch)
+    if rng.random() < 0.5:
+        _upload(index, make_file(index, b"meanwhile %d" % rng.getrandbits(60)), rng)
+    index.settling.release(batch)
 
 
 def _trim(index: Index) -> None:
@@ -126,9 +139,9 @@ def run_and_kill(path: Path, seed: str, lines: int) -> list[bytes]:
     return [line.rstrip(b"\n") for line in told if line.endswith(b"\n")]
 
 
-def survive(path: Path, kills: int, seed: int) -> None:
+def survive(path: Path, kills: int, seed: int, shards: int) -> None:
     rng = random.Random(seed)
-    create(path).close()
+    create(path, shards=shards).close()
     expected: set[bytes] = set()
     allocated = 0
     for round_number in range(kills):
@@ -148,6 +161,7 @@ def survive(path: Path, kills: int, seed: int) -> None:
             there = {entry.name for entry in index.dirents.list(ROOT_INODE, 0, 100_000)}
             assert expected - doubtful <= there
             unknown = there - expected
+            unknown = {name for name in unknown if not name.startswith(b"meanwhile")}
             assert len(unknown) <= 1  # committed, and killed before it was told
             expected = there
             number = index.articles.allocate()
@@ -160,13 +174,18 @@ def survive(path: Path, kills: int, seed: int) -> None:
                 else:
                     index.mark_seen(flown.id, NOW_NS)
             assert index.check() == []
+            if rng.random() < 0.2:
+                index.settling.run()
+                assert index.check(deep=True) == []
 
 
-def test_killed_a_few_times(path: Path) -> None:
-    survive(path, 6, 1)
+@pytest.mark.parametrize("shards", [1, 16])
+def test_killed_a_few_times(path: Path, shards: int) -> None:
+    survive(path, 6, 1, shards)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_killed_200_times(path: Path) -> None:
-    survive(path, 200, 2)
+@pytest.mark.parametrize("shards", [1, 16])
+def test_killed_200_times(path: Path, shards: int) -> None:
+    survive(path, 200, 2, shards)

@@ -55,11 +55,13 @@ class File:
 
 
 class IndexMachine(RuleBasedStateMachine):
+    files_of_content = 1
+
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="usenetfs-model-"))
         self.path = self.directory / "index.db"
-        self.index = create(self.path)
+        self.index = create(self.path, shards=self.files_of_content)
         self.files: dict[bytes, File] = {}
         self.flying: dict[ArticleId, list[bytes]] = {}
         """Article → content of each slot."""
@@ -71,6 +73,17 @@ class IndexMachine(RuleBasedStateMachine):
         finally:
             self.index.close()
             shutil.rmtree(self.directory)
+
+    # --- files that content is spread over
+
+    @rule(whole=st.booleans())
+    def settle(self, whole: bool) -> None:
+        """Rows go to their files; or they are only carried there, and stay in main."""
+        batch = self.index.settling.plan(0)
+        if batch is not None:
+            self.index.settling.carry(batch)
+            if whole:
+                self.index.settling.release(batch)
 
     # --- names
 

@@ -37,6 +37,7 @@ from usenetfs.index.cut import Cut
 from usenetfs.index.normal_form import FORMS
 from usenetfs.index.replica import Replica
 from usenetfs.index.schema import SCHEMA_VERSION
+from usenetfs.index.shard_files import shard_files, spread
 
 log = logging.getLogger("usenetfs.download")
 
@@ -70,20 +71,21 @@ async def rebuild(
     newest: int,
     writable: bool,
     report: Report = _silent,
+    shards: int = 1,
 ) -> Record:
     """Make the index of the newest state up to ``newest`` that can be had, at ``path``.
 
     Returns that state's record; what was gone around is in ``reader.losses``. ``writable``: see
-    :meth:`Replica.finish`. Raises DataUnavailableError if there is no state to be had,
-    SchemaVersionError if it is of a version that this program does not know, and what the local
-    disk and the network raise. On an error there is no file.
+    :meth:`Replica.finish`; ``shards``: files that it is spread over. Raises DataUnavailableError if
+    there is no state to be had, SchemaVersionError if it is of a version that this program does not
+    know, and what the local disk and the network raise. On an error there is no file.
     """
     while True:
         route = await reader.route(newest)
         if route.target.schema != SCHEMA_VERSION:
             raise _foreign_schema(route.target)
         try:
-            await _build(reader, route, path, writable=writable, report=report)
+            await _build(reader, route, path, writable=writable, report=report, shards=shards)
         except UnusableError as unusable:
             log.warning(
                 "%s of checkpoint %d cannot be used (%s): another way is looked for",
@@ -110,7 +112,13 @@ class UnusableError(Exception):
 
 
 async def _build(
-    reader: ChainReader, route: Route, path: Path, *, writable: bool, report: Report
+    reader: ChainReader,
+    route: Route,
+    path: Path,
+    *,
+    writable: bool,
+    report: Report,
+    shards: int,
 ) -> None:
     remove_index(path)
     total = sum(step.reference.stored for step in route.steps)
@@ -129,6 +137,7 @@ async def _build(
             await _settle(replica, route.target, reader.digest_key, writable=writable)
             report(Progress("finishing the index"))
             await trio.to_thread.run_sync(replica.finish)
+        await trio.to_thread.run_sync(spread, path, shards)
     except BaseException:
         remove_index(path)
         raise
@@ -222,6 +231,8 @@ def remove_index(path: Path) -> None:
     """Remove an index and what SQLite keeps beside it."""
     for suffix in ("", "-wal", "-shm", "-journal", "-lock"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+    for shard in shard_files(path):
+        shard.unlink(missing_ok=True)
 
 
 def _foreign_schema(record: Record) -> SchemaVersionError:

@@ -32,6 +32,17 @@ AnyName = Annotated[
         autocompletion=filesystem_names,
     ),
 ]
+Shards = Annotated[
+    int,
+    typer.Option(
+        "--shards",
+        metavar="N",
+        min=1,
+        max=64,
+        help="Files that the index is spread over; fixed as long as it is here.",
+    ),
+]
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 Exclude = Annotated[

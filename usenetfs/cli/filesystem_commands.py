@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from usenetfs.cli.arguments import AnyName, Json, JsonEvents, Name
+from usenetfs.cli.arguments import AnyName, Json, JsonEvents, Name, Shards
 
 
 def init(
@@ -19,6 +19,7 @@ def init(
     block_size: Annotated[
         str, typer.Option(metavar="SIZE", help="Size of a block; fixed for good.")
     ] = "700 KiB",
+    shards: Shards = 1,
     json: Json = False,
 ) -> None:
     """Make a filesystem: its keys and an empty index. Prints the recovery key, once.
@@ -27,7 +28,7 @@ def init(
     """
     from usenetfs.cli.commands.init import run
 
-    run(ctx.obj, name, offline=offline, block_size=block_size, as_json=json)
+    run(ctx.obj, name, offline=offline, block_size=block_size, shards=shards, as_json=json)
 
 
 def mount(
@@ -143,6 +144,7 @@ def recover(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask; what is here is moved aside.")
     ] = False,
+    shards: Shards = 1,
     json: Json = False,
 ) -> None:
     """Get a filesystem back from the servers, and take it over.
@@ -157,6 +159,7 @@ def recover(
         recovery_key=recovery_key,
         recovery_key_file=recovery_key_file,
         yes=yes,
+        shards=shards,
         as_json=json,
     )
 

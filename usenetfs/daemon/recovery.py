@@ -157,9 +157,13 @@ async def find_state(servers: Servers, keys: KeySet, filesystem_id: bytes) -> Fo
     return FoundState(reader, route, newest, await reader.posted_after(route.target))
 
 
-async def build_index(found: FoundState, path: Path, *, writable: bool, report: Report) -> Record:
+async def build_index(
+    found: FoundState, path: Path, *, writable: bool, report: Report, shards: int = 1
+) -> Record:
     """Make the index of the state at ``path``, or of an older one where it cannot be had."""
-    return await rebuild(found.reader, path, newest=found.newest, writable=writable, report=report)
+    return await rebuild(
+        found.reader, path, newest=found.newest, writable=writable, report=report, shards=shards
+    )
 
 
 async def prepare_takeover(

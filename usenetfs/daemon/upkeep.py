@@ -3,7 +3,8 @@
 The write-ahead log is copied into the database when it has grown: the long part in a thread, the
 short one on the loop, after which the log starts over. Looked at twice a second, it stays below the
 size at which a commit would have to do all of it at once, however fast programs write. And pages
-that are free go back to the disk, a few at a time.
+that are free go back to the disk, a few at a time; and rows to the files that they are spread over,
+if there are more than one.
 
 Must not know who writes, or what.
 """
@@ -30,9 +31,12 @@ WAL_WORTH_IT: Final = 4 << 20
 
 async def keep_in_shape(index: Index, report: Callable[[UsenetfsError], None]) -> None:
     """Run until cancelled; what fails is reported and tried again."""
+    behind = False
     while True:
-        await trio.sleep(INTERVAL)
+        await trio.sleep(0 if behind else INTERVAL)
+        behind = False
         try:
+            behind = await _settle(index)
             index.give_back()
             if index.wal_size() < WAL_WORTH_IT:
                 continue
@@ -41,3 +45,13 @@ async def keep_in_shape(index: Index, report: Callable[[UsenetfsError], None]) -
         except UsenetfsError as error:
             log.warning("the index could not be tidied up: %s; tried again", error)
             report(error)
+
+
+async def _settle(index: Index) -> bool:
+    """Move some rows to the files they belong to; whether there were any."""
+    batch = index.settling.plan()
+    if batch is None:
+        return False
+    await trio.to_thread.run_sync(index.settling.carry, batch)
+    index.settling.release(batch)
+    return True

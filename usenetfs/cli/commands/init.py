@@ -31,7 +31,9 @@ MIN_BLOCK, MAX_BLOCK = 4 * PAGE, 900 * 1024
 """Octets. The upper bound keeps an encoded block below INN's limit of 1,000,000 per article."""
 
 
-def run(common: Common, name: str, *, offline: bool, block_size: str, as_json: bool) -> None:
+def run(
+    common: Common, name: str, *, offline: bool, block_size: str, shards: int, as_json: bool
+) -> None:
     """Make the filesystem ``name`` and print its recovery key."""
     from usenetfs.article.passphrase import Argon2Cost
 
@@ -51,14 +53,14 @@ def run(common: Common, name: str, *, offline: bool, block_size: str, as_json: b
     cost = Argon2Cost.of(settings.keys.memory, settings.keys.iterations)
     chosen = passphrase.obtain_new(common, prompt=f"New passphrase for {name}")
     if offline:
-        recovery_key = create(paths, chosen, block_size=octets, cost=cost)
+        recovery_key = create(paths, chosen, block_size=octets, cost=cost, shards=shards)
     else:
         from usenetfs.cli.server_check import check_servers
         from usenetfs.cli.unlock import vault_passwords
 
         passwords = vault_passwords(common, passphrase.with_vault(common, chosen))
         check_servers(settings, passwords)
-        recovery_key = create(paths, chosen, block_size=octets, cost=cost)
+        recovery_key = create(paths, chosen, block_size=octets, cost=cost, shards=shards)
         try:
             publish(common, paths, chosen, recovery_key, passwords)
         except BaseException:
@@ -79,10 +81,18 @@ def run(common: Common, name: str, *, offline: bool, block_size: str, as_json: b
     note(f"Next: usenetfs mount {name} MOUNTPOINT")
 
 
-def create(paths: FilesystemPaths, chosen: str, *, block_size: int, cost: Argon2Cost) -> str:
+def create(
+    paths: FilesystemPaths,
+    chosen: str,
+    *,
+    block_size: int,
+    cost: Argon2Cost,
+    shards: int = 1,
+) -> str:
     """Make keys and index at ``paths``, all or nothing; returns the recovery key.
 
-    ``cost`` is what a guess at the passphrase costs.
+    ``cost`` is what a guess at the passphrase costs; ``shards``, files that the index is spread
+    over.
     """
     from usenetfs.article.key_file import create_key_file
     from usenetfs.article.keys import KeySet, generate_master_key
@@ -105,6 +115,7 @@ def create(paths: FilesystemPaths, chosen: str, *, block_size: int, cost: Argon2
             block_size=block_size,
             directory_key=keys.directory_key,
             now_ns=time.time_ns(),
+            shards=shards,
         ).close()
         making.staging.mkdir(mode=0o700)
         making.logs.mkdir(mode=0o700)

@@ -66,6 +66,7 @@ def run(
     recovery_key: bool,
     recovery_key_file: Path | None,
     yes: bool,
+    shards: int,
     as_json: bool,
 ) -> None:
     """Recover ``name`` and take it over."""
@@ -86,7 +87,7 @@ def run(
         passphrases = passphrase.with_vault(common, chosen)
     passwords = vault_passwords(common, passphrases)
     cost = Argon2Cost.of(common.settings.keys.memory, common.settings.keys.iterations)
-    recovery = Recovery(paths, passphrases, typed, cost=cost, yes=yes)
+    recovery = Recovery(paths, passphrases, typed, cost=cost, yes=yes, shards=shards)
     with _locked(paths):
         record = with_servers(common.settings, passwords, recovery.run)
     number = _take_over(common, paths, recovery, passwords)
@@ -136,12 +137,14 @@ class Recovery:
         *,
         cost: Argon2Cost,
         yes: bool,
+        shards: int,
     ) -> None:
         self._paths = paths
         self._passphrases = passphrases
         self._recovery_key = recovery_key
         self._cost = cost
         self._yes = yes
+        self._shards = shards
         self.keys: Keys | None = None
         self.newest = -1
         self.losses: list[str] = []
@@ -185,7 +188,11 @@ class Recovery:
 
         with Line() as progress:
             record = await build_index(
-                found, making.index, writable=True, report=_shown_on(progress)
+                found,
+                making.index,
+                writable=True,
+                report=_shown_on(progress),
+                shards=self._shards,
             )
         self.losses = found.reader.losses.lines()
         if record.number != found.record.number:
