@@ -60,11 +60,13 @@ def draft_of(index: Index, state: ChainState, spool: Spool | None = None) -> Dra
 class DraftMachine(RuleBasedStateMachine):
     """Files and directories come, go, move and are written; contents arrive late or never."""
 
+    files_of_content = 1
+
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="usenetfs-draft-"))
         self.path = self.directory / "index.db"
-        self.index = create(self.path)
+        self.index = create(self.path, shards=self.files_of_content)
         self.published = Published(DIGEST_KEY)
         self.state = ChainState(WRITER)
         self.checkpoint(first=True)
@@ -264,6 +266,7 @@ class DraftMachine(RuleBasedStateMachine):
 
     def checkpoint(self, *, first: bool = False) -> None:
         number = self.state.number + 1
+        self.index.settling.run(kept=5)
         spool = Spool(self.directory, 1000)
         draft = draft_of(self.index, self.state, spool)
         before = self.published.rows()

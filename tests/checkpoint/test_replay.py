@@ -107,7 +107,7 @@ async def rebuilt(servers: FakeServers, path: Path) -> tuple[int, Index, ChainRe
 
 
 def left_over(path: Path) -> list[Path]:
-    return list(path.glob("rebuilt.db*"))
+    return list(path.glob("rebuilt*"))
 
 
 async def published(path: Path, servers: FakeServers, plan: str) -> tuple[ChainBuilder, State]:

