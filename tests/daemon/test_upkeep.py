@@ -9,10 +9,11 @@ import pytest
 import trio
 import trio.testing
 
-from tests.index.world import create, make_file
+from tests.index.world import BLOCK, create, make_file, upload
 from usenetfs.daemon import upkeep
 from usenetfs.daemon.upkeep import INTERVAL, WAL_WORTH_IT, keep_in_shape
 from usenetfs.errors import DatabaseError, UsenetfsError
+from usenetfs.index import settling
 from usenetfs.index.index import WORTH_GIVING_BACK, Index
 
 
@@ -76,3 +77,37 @@ async def test_what_fails_is_said_and_tried_again(
         await trio.sleep(2.5 * INTERVAL)
         nursery.cancel_scope.cancel()
     assert [type(error) for error in errors] == [DatabaseError] * 2
+
+
+def in_main(index: Index) -> int:
+    rows: int = index.database.value("SELECT count(*) FROM main.segments")
+    return rows
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    for _ in range(100_000):
+        if reached():
+            return
+        await trio.sleep(0.001)
+    raise AssertionError("never reached")
+
+
+async def test_rows_go_to_the_files_they_are_spread_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "INTERVAL", 0.001)
+    monkeypatch.setattr(settling, "KEPT", 5)
+    monkeypatch.setattr(settling, "BATCH", 7)
+    errors: list[UsenetfsError] = []
+    with create(tmp_path / "spread.db", shards=3) as index, trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_in_shape, index, errors.append)
+            for number in range(50):
+                inode = make_file(index, b"%d" % number, size=BLOCK)
+                upload(index, inode, 0, b"%d" % number)
+                await trio.sleep(0.001)
+            await until(lambda: in_main(index) <= settling.KEPT)
+            nursery.cancel_scope.cancel()
+        assert not errors
+        assert len(index.articles.list()) == 50
+        assert index.check(deep=True) == []

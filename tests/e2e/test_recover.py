@@ -31,11 +31,11 @@ ROOT = Path(__file__).parent.parent.parent
 class Lost:
     """A filesystem that was mounted, filled and synced on a machine that is gone."""
 
-    def __init__(self, folder: Path, server: ServerProcess) -> None:
+    def __init__(self, folder: Path, server: ServerProcess, *init: str) -> None:
         self.folder = folder
         self.server = server
         self.world = World(folder / "w", server.endpoint)
-        made = json.loads(self.world.run("init", NAME, "--json").stdout)
+        made = json.loads(self.world.run("init", NAME, "--json", *init).stdout)
         self.recovery_key: str = made["recovery_key"]
         key_file = (self.world.data_dir / NAME / "keys.json").read_bytes()
         self.filesystem_id = read_info(key_file).filesystem_id

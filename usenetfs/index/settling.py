@@ -85,8 +85,10 @@ class Settling:
 
     # --- 1
 
-    def plan(self, kept: int = KEPT) -> Batch | None:
-        """What is to be moved; None if no table has more than ``kept`` rows or claims."""
+    def plan(self, kept: int | None = None) -> Batch | None:
+        """What is to be moved; None if no table has more than ``kept`` rows or claims, by default
+        :data:`KEPT`."""
+        kept = KEPT if kept is None else kept
         if not self._shards.spread or not self._worth_it(kept):
             return None
         rows: dict[str, list[Row]] = {}
