@@ -4,7 +4,7 @@ A synthetic filesystem of each size is built the way ``recover`` builds an index
 and changed through the objects that the daemon uses. Each step is a process of its own, so that
 memory and caches are its own too.
 
-    python -m scripts.bench.index [--files 10k,100k,1M] [--record]
+    python -m scripts.bench.index [--files 10k,100k,1M] [--shards N] [--record]
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from scripts.bench.index_fill import fill, load_samples, reopen
 from scripts.bench.index_mount import mounting
 from scripts.bench.machine import Machine, describe
 from scripts.bench.samples import Entry, Result, Sample
+from usenetfs.index.shard_files import shard_files, spread
 
 Figures = dict[str, float]
 
@@ -57,6 +58,17 @@ _SUFFIXES: Final = {"k": 1_000, "M": 1_000_000}
 
 def _fill(path: Path, files: int) -> Figures:
     return fill(path, files, FURTHER * files)
+
+
+def _spread(path: Path, shards: int) -> Figures:
+    """As ``recover --shards`` leaves it once the daemon has moved all rows."""
+    started = time.process_time()
+    spread(path, shards)
+    with reopen(path) as index:
+        index.settling.run()
+        while index.database.shrink(100_000) and index.database.pages()[0]:
+            pass
+    return {"spread, CPU s": time.process_time() - started}
 
 
 def _open(path: Path, _files: int) -> Figures:
@@ -109,6 +121,7 @@ def _dirty(path: Path, _files: int) -> Figures:
 
 STEPS: Final[Mapping[str, Callable[[Path, int], Figures]]] = {
     "fill": _fill,
+    "spread": _spread,
     "open": _open,
     "read": _read,
     "sizes": _sizes,
@@ -147,24 +160,27 @@ def _kill(path: Path, files: int) -> Figures:
 # --- a size --------------------------------------------------------------------------------------
 
 
-def build(files: int, folder: Path) -> Figures:
+def build(files: int, folder: Path, shards: int = 1) -> Figures:
     """Build the index of one size in ``folder``, or take the one that was built there."""
     note = folder / "built.json"
     if not note.exists():
         _say(f"{files:,} files: fill")
         folder.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(_run("fill", folder / "index.db", files)))
+        built = _run("fill", folder / "index.db", files)
+        if shards > 1:
+            built |= _run("spread", folder / "index.db", shards)
+        note.write_text(json.dumps(built))
     figures: Figures = json.loads(note.read_text())
     return figures
 
 
-def of_size(files: int, built: Path, folder: Path) -> Figures:
+def of_size(files: int, built: Path, folder: Path, shards: int = 1) -> Figures:
     """All figures of one size; on a copy, because what is measured changes it."""
     path = folder / "index.db"
     figures: Figures = {"files": files, "blocks": files * (1 + FURTHER)}
-    figures |= build(files, built)
-    for name in ("index.db", "samples.pickle"):
-        shutil.copy(built / name, folder / name)
+    figures |= build(files, built, shards)
+    for file in (built / "index.db", built / "samples.pickle", *shard_files(built / "index.db")):
+        shutil.copy(file, folder)
     for step in ("open", "sizes", "read", "write", "publish", "sustain"):
         _say(f"{files:,} files: {step}")
         figures |= _run(step, path, files)
@@ -232,6 +248,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-index ARGS=", description=__doc__)
     add = parser.add_argument
     add("--files", type=parse_sizes, default=parse_sizes(DEFAULT_SIZES), help=DEFAULT_SIZES)
+    add("--shards", type=int, default=1, help="files that content is spread over (1)")
     add("--record", action="store_true", help="put the results into docs/benchmarks.md")
     add("--directory", type=Path, help="where to work (a temporary directory)")
     add("--keep", type=Path, help="where indexes are kept once built, and taken from")
@@ -243,6 +260,8 @@ def main() -> int:
         step, path, files = chosen.step
         print(json.dumps(STEPS[step](Path(path), int(files))))
         return 0
+    if chosen.record and chosen.shards > 1:
+        parser.error("--record is of one file")
     if chosen.build and chosen.keep is None:
         parser.error("--build needs --keep")
     if chosen.results:
@@ -267,12 +286,13 @@ def run(chosen: argparse.Namespace) -> list[Figures]:
     for files in sorted(chosen.files):
         with tempfile.TemporaryDirectory(prefix="bench-index.", dir=chosen.directory) as text:
             folder = Path(text)
-            built = (chosen.keep or folder / "kept") / str(files)
+            several = f"-{chosen.shards}-shards" if chosen.shards > 1 else ""
+            built = (chosen.keep or folder / "kept") / f"{files}{several}"
             if chosen.build:
-                build(files, built)
+                build(files, built, chosen.shards)
                 continue
             started = time.perf_counter()
-            columns.append(of_size(files, built, folder))
+            columns.append(of_size(files, built, folder, chosen.shards))
         sample = Sample(0, time.perf_counter() - started, extra=columns[-1])
         entries = [Entry("index", [sample])]
         results.append(Result(str(files), f"{files:,} files", "index", entries))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
@@ -27,6 +28,7 @@ from usenetfs.index.articles import ArticleState, InFlightArticle, NewArticle, N
 from usenetfs.index.bulk import StoredArticle, StoredMember
 from usenetfs.index.chain import ChainState, Publication, Stage
 from usenetfs.index.index import Index
+from usenetfs.index.settling import KEPT
 from usenetfs.index.staging import StagedBlock
 from usenetfs.index.transitions import NewRecord, PostedArticle
 from usenetfs.types import ROOT_INODE, ArticleId, BlockNumber, Codec, InodeId, SegmentHash
@@ -154,11 +156,13 @@ class Stopwatch:
 
 
 def tidy(index: Index) -> None:
-    """What the daemon does meanwhile: carried changes go, the log is kept short."""
+    """What the daemon does meanwhile: carried changes go, the log is kept short, and where content
+    is spread over files, rows go there."""
     while True:
         with index.transaction():
             if not index.changelog.trim(index.changelog.last, 256):
                 break
+    index.settling.run(KEPT)
     index.maintain()
 
 
@@ -329,17 +333,24 @@ def deletions(index: Index, samples: Samples, rng: random.Random) -> Figures:
 
 def sizes(index: Index, samples: Samples) -> Figures:
     """Octets a row takes, from SQLite's own account of its pages; names are not counted."""
-    took: dict[str, int] = dict(
-        index.database.rows("SELECT name, sum(pgsize) FROM dbstat('main', 1) GROUP BY name")
-    )
+    took: Counter[str] = Counter()
+    for schema in index.shards.schemas:
+        for name, octets in index.database.rows(
+            f"SELECT name, sum(pgsize) FROM dbstat('{schema}', 1) GROUP BY name"
+        ):
+            took[name] += octets
 
     def each(table: str, *trees: str) -> float:
-        rows: int = index.database.value(f"SELECT count(*) FROM {table}")
+        sources = index.shards.sources(table) if index.shards.has(table) else [table]
+        rows: int = sum(
+            index.database.value(f"SELECT count(*) FROM {source}") for source in sources
+        )
         return sum(took[tree] for tree in (table, *trees)) / max(1, rows)
 
     names: int = index.database.value("SELECT count(*) FROM dirents")
     dirent = each("dirents", "dirents_inode") - samples.name_bytes / names
-    block = each("blocks") + each("segments", "segments_hash")
+    segment = each("segments", "segments_hash", "segment_hashes")
+    block = each("blocks") + segment
     article = each("articles")
     return {
         "MB": sum(took.values()) / 1e6,
@@ -347,7 +358,7 @@ def sizes(index: Index, samples: Samples) -> Figures:
         "B of a name's row": dirent,
         "B of an inode": each("inodes"),
         "B a further block": block + article,
-        "B of a segment": each("segments", "segments_hash"),
+        "B of a segment": segment,
     }
 
 

@@ -17,6 +17,7 @@ from typing import Final
 import apsw
 
 from scripts.world import Mount, ServerProcess, World
+from usenetfs.index.shard_files import shard_files
 
 NAME: Final = "bench"
 _SAME: Final = ("meta", "local_chain", "local_publication", "local_held", "local_meta")
@@ -50,11 +51,15 @@ def _exchange(place: Path, built: Path) -> None:
     made = place.with_name("made.db")
     place.rename(made)
     built.rename(place)
+    for file in shard_files(built):
+        file.rename(place.with_name(file.name))
     connection = apsw.Connection(str(place))
     connection.execute("ATTACH ? AS made", (str(made),))
     with connection:
         for table in _SAME:
-            connection.execute(f"DELETE FROM main.{table}")
+            # but for which files it is spread over, all of it is the made one's
+            rest = "WHERE key NOT LIKE 'shard%'" if table == "local_meta" else ""
+            connection.execute(f"DELETE FROM main.{table} {rest}")
             connection.execute(f"INSERT INTO main.{table} SELECT * FROM made.{table}")
     connection.close()
 

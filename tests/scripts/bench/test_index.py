@@ -14,6 +14,7 @@ from scripts.bench.index_fill import fill, load_samples, reopen
 from scripts.bench.index_tree import LARGE_BLOCKS, directories
 from scripts.bench.machine import describe
 from scripts.bench.samples import Entry, Result, Sample
+from usenetfs.index.shard_files import spread
 
 FILES = 600
 
@@ -43,8 +44,10 @@ def test_what_is_built_passes_the_check(path: Path) -> None:
         assert built.blocks.last(load_samples(path).large[0]) == LARGE_BLOCKS - 1  # type: ignore[arg-type]
 
 
-def test_the_measures_leave_it_sound(path: Path) -> None:
+@pytest.mark.parametrize("shards", [1, 3])
+def test_the_measures_leave_it_sound(path: Path, shards: int) -> None:
     fill(path, FILES, LARGE_BLOCKS)
+    spread(path, shards)
     samples, rng = load_samples(path), random.Random(1)
     with reopen(path) as built:
         figures = index_measure.lookups(built, samples, rng)
