@@ -32,6 +32,7 @@ from usenetfs.errors import DatabaseError
 from usenetfs.index import shards as shards_module
 from usenetfs.index.check import Kind
 from usenetfs.index.index import Index
+from usenetfs.index.replica import Replica
 from usenetfs.index.settling import Settling
 from usenetfs.index.shard_files import shard_files, shard_path, spread
 from usenetfs.index.shards import MOST, shard_of_hash, shard_of_key
@@ -425,6 +426,13 @@ def test_one_file_is_spread_later(path: Path) -> None:
         assert state(index) == before
         assert index.articles.allocate() not in {row[0] for row in before["articles"]}
         assert index.check(deep=True) == []
+
+
+def test_an_index_in_several_files_follows_nobody(path: Path) -> None:
+    create(path, shards=2).close()
+    with pytest.raises(DatabaseError, match="can follow"):
+        Replica.open(path)
+    reopen(path).close()
 
 
 # --- the check

@@ -4,6 +4,9 @@ Owns the steps from each version to the next. A step is one transaction, the new
 it: a crash, a full disk or an error leaves the file as it was. Only who may write migrates; a
 read-only index of another version is refused.
 
+An index whose rows are spread over files (shards.py) is of version 2 or later; a step that changes
+segments or articles will have to change them in every file.
+
 A step that changes replicated tables must make the next checkpoint a snapshot: changesets do not
 record changed tables. (Version 1 had no checkpoints, so its first one is a snapshot anyway.)
 """

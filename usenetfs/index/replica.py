@@ -99,8 +99,13 @@ class Replica:
 
     @classmethod
     def open(cls, path: Path) -> Replica:
-        """An index that was built before, to be brought up to date. FilesystemBusyError."""
-        return cls(Database(path), building=False)
+        """An index that was built before, to be brought up to date. FilesystemBusyError;
+        DatabaseError for one whose rows are spread over files, which none that follows is."""
+        database = Database(path)
+        if database.value("PRAGMA application_id") != APPLICATION_ID:
+            database.close()
+            raise DatabaseError(f"{path} is not an index that can follow")
+        return cls(database, building=False)
 
     def close(self) -> None:
         """Close it; may be called twice. One that is being built is only good if finished."""

@@ -309,14 +309,19 @@ class Shards(ShardedRows):
             query(f"CREATE TEMP TABLE near_{table} AS SELECT * FROM main.{table} WHERE 0")
             query(f"CREATE UNIQUE INDEX temp.near_{table}_id ON near_{table} (id)")
         self._near = True
-        found = self.many("segments", "*", segments)
-        self._fill("segments", list(found.values()))
-        articles = {row[5] for row in found.values()}
-        self._fill("articles", list(self.many("articles", "*", articles).values()))
+        self._gather("segments", set(segments))
+        articles = query("SELECT DISTINCT article FROM temp.near_segments")
+        self._gather("articles", {article for (article,) in articles})
         return "temp.near_segments", "temp.near_articles"
 
-    def _fill(self, table: str, rows: Sequence[Row]) -> None:
-        self._database.rows(f"DELETE FROM temp.near_{table}")
-        for row in rows:
-            places = ", ".join("?" * len(row))
-            self._database.rows(f"INSERT INTO temp.near_{table} VALUES ({places})", row)
+    def _gather(self, table: str, keys: set[int]) -> None:
+        query = self._database.rows
+        query(f"DELETE FROM temp.near_{table}")
+        among = "s.id IN (SELECT value FROM json_each(?))"
+        copy = f"INSERT INTO temp.near_{table} SELECT * FROM"
+        query(f"{copy} main.{table} s WHERE {among}", (json.dumps(sorted(keys)),))
+        for shard, keys_of in self._by_shard(keys):
+            query(
+                f"{copy} {schema_of(shard)}.{table} s WHERE {is_unclaimed(table)} AND {among}",
+                (json.dumps(keys_of),),
+            )
