@@ -5,6 +5,8 @@ Most tests deal out single keys instead of stripes of 64, so that a few rows rea
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -411,6 +413,16 @@ def test_files_left_over_are_replaced_and_one_file_has_none_beside_it(path: Path
     create(path, shards=2).close()
     made = [file.name for file in shard_files(path) if file.suffix == ".db"]
     assert made == ["index.shard-00.db", "index.shard-01.db"]
+
+
+def test_what_cannot_be_made_leaves_no_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(os, "link", full)
+    with pytest.raises(DatabaseError, match="cannot be made"):
+        create(path, shards=3)
+    assert list(path.parent.iterdir()) == []
 
 
 def test_one_file_is_spread_later(path: Path) -> None:

@@ -42,7 +42,7 @@ from usenetfs.index.inodes import Inode, InodeTable
 from usenetfs.index.migrate import migrate
 from usenetfs.index.segments import SegmentTable
 from usenetfs.index.settling import Settling
-from usenetfs.index.shard_files import attach, check_count
+from usenetfs.index.shard_files import attach, check_count, shard_files
 from usenetfs.index.shards import Shards
 from usenetfs.index.staging import StagingTable
 from usenetfs.index.totals import Amount, Counter, TotalsTable
@@ -160,6 +160,9 @@ class Index(Transitions):
             raise DatabaseError(f"{path} cannot be made: {error.strerror}") from error
         finally:
             temporary.unlink(missing_ok=True)
+            if not path.exists():
+                for file in shard_files(path):
+                    file.unlink(missing_ok=True)
         sync_directory(path.parent)
         return cls.open(path, directory_key=directory_key)
 
