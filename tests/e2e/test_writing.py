@@ -207,6 +207,7 @@ def test_memory_stays_flat_while_ten_gigabytes_go_through(world: World, mount: M
     finally:
         done.set()
         watcher.join()
+    print(f"resident at most {peak / 1e6:.0f} MB")
     assert 0 < peak <= 250_000_000
 
 

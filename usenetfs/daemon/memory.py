@@ -2,7 +2,10 @@
 
 By default glibc maps each megabyte anew and gives it back at once, and the page faults cost more
 than what is done with the buffer (measured: yEnc from 7 to 1.5 GB/s). Raising two thresholds makes
-freed buffers stay; the number of arenas is bounded so that they stay few.
+freed buffers stay; the number of arenas is bounded so that they stay few: what one keeps no other
+can use. Threads hold the interpreter while they allocate, so they seldom wait for each other there
+(measured, 10 GB written and uploaded: 253 MB resident at most with four arenas that keep 64 MiB
+each, 186 MB with two that keep 24).
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
-KEPT = 64 << 20
+KEPT = 24 << 20
 """Bytes of freed memory that the allocator may keep at the top of an arena."""
 
 LARGE = 32 << 20
@@ -26,5 +29,5 @@ def keep_large_buffers() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    settings = ((_M_MMAP_THRESHOLD, LARGE), (_M_TRIM_THRESHOLD, KEPT), (_M_ARENA_MAX, 4))
+    settings = ((_M_MMAP_THRESHOLD, LARGE), (_M_TRIM_THRESHOLD, KEPT), (_M_ARENA_MAX, 2))
     return all(mallopt(option, value) for option, value in settings)
