@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
@@ -144,6 +144,7 @@ def test_a_graph() -> None:
 
 
 @given(st.lists(st.integers(0, 10**15), min_size=1, max_size=6), st.integers(0, 300))
+@example([1, 1, 1, 3, 3], 5)
 def test_shares_fill_the_width(amounts: list[int], width: int) -> None:
     given = shares(amounts, width)
     if sum(amounts) and width >= len(amounts):

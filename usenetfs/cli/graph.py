@@ -53,8 +53,13 @@ def shares(amounts: Sequence[float], width: int) -> list[int]:
     whole = sum(amounts)
     if whole <= 0 or width < len(amounts):
         return [0] * len(amounts)
-    given = [max(1, round(width * amount / whole)) if amount > 0 else 0 for amount in amounts]
-    given[given.index(max(given))] += width - sum(given)
+    given, so_far, before = [], 0.0, 0
+    spare = width - sum(amount > 0 for amount in amounts)
+    for amount in amounts:
+        so_far += amount
+        until = round(spare * so_far / whole)
+        given.append((amount > 0) + until - before)
+        before = until
     return given
 
 
