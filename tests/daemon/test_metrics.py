@@ -171,6 +171,12 @@ def test_dashboard_and_alerts_name_only_what_there_is(tracker: Tracker) -> None:
     assert named <= known
 
 
+def test_each_alert_has_a_name_of_its_own() -> None:
+    names = re.findall(r"- alert: (\w+)", (MONITORING / "alerts.yml").read_text())
+    assert len(names) > 5
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_every_metric_is_explained(tracker: Tracker) -> None:
     text = (MONITORING / "README.md").read_text()
     told = set(re.findall(r"`(usenet_\w+)", text))
