@@ -334,11 +334,16 @@ def wait_until(condition: Callable[[], Any], what: str, timeout: float) -> None:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether the process runs; one that has ended and is only not waited for does not."""
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    """Whether anything of the process runs; one that has ended and is only not waited for does not.
+
+    Each thread is looked at: the first may be gone while another, in the middle of an fsync, still
+    holds the files open, and with them the lock.
+    """
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if ") Z " not in stat.read_text():
+                return True
+    return False
 
 
 @contextlib.contextmanager
