@@ -79,7 +79,7 @@ def _import(index: Index, inode: InodeId, rng: random.Random) -> None:
 def _settle(index: Index, rng: random.Random) -> None:
     """Rows go to their files; something else happens meanwhile."""
     batch = index.settling.plan(0)
-    if batch is None:
+    if not batch:
         return
     index.settling.carry(batch)
     if rng.random() < 0.5:

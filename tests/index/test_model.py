@@ -80,7 +80,7 @@ class IndexMachine(RuleBasedStateMachine):
     def settle(self, whole: bool) -> None:
         """Rows go to their files; or they are only carried there, and stay in main."""
         batch = self.index.settling.plan(0)
-        if batch is not None:
+        if batch:
             self.index.settling.carry(batch)
             if whole:
                 self.index.settling.release(batch)

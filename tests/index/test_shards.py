@@ -31,11 +31,12 @@ from tests.index.world import (
     upload,
 )
 from usenetfs.errors import DatabaseError
+from usenetfs.index import settling
 from usenetfs.index import shards as shards_module
 from usenetfs.index.check import Kind
 from usenetfs.index.index import Index
 from usenetfs.index.replica import Replica
-from usenetfs.index.settling import Settling
+from usenetfs.index.settling import Batch, Settling
 from usenetfs.index.shard_files import shard_files, shard_path, spread
 from usenetfs.index.shards import MOST, shard_of_hash, shard_of_key
 from usenetfs.types import ROOT_INODE, BlockNumber, Durability, InodeId
@@ -192,6 +193,21 @@ def test_what_is_deleted_leaves_its_file(index: Index) -> None:
     assert segment.refs == 1
 
 
+def test_a_file_gives_back_what_is_free(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling, "WORTH_GIVING_BACK", 4)
+    with create(path, shards=2) as index:
+        fill(index, 400)
+        index.settling.run()
+        full = [index.database.value(f"PRAGMA shard_0{shard}.page_count") for shard in (0, 1)]
+        for number in range(400):
+            delete(index, number)
+        index.settling.run()
+        for shard in (0, 1):
+            assert index.database.value(f"PRAGMA shard_0{shard}.page_count") < full[shard] - 4
+            assert index.database.value(f"PRAGMA shard_0{shard}.freelist_count") < 4
+        assert index.check(deep=True) == []
+
+
 def test_known_content_is_linked_wherever_it_is(index: Index) -> None:
     fill(index, 3)
     index.settling.run()
@@ -208,7 +224,7 @@ def test_known_content_is_linked_wherever_it_is(index: Index) -> None:
 def test_changes_while_they_are_carried_are_kept(index: Index) -> None:
     inodes = fill(index, 9)
     batch = index.settling.plan(0)
-    assert batch is not None
+    assert batch
     article = index.blocks.locate(inodes[1], BlockNumber(0), 1)[0].article
     index.mark_verified(article)
     index.settling.carry(batch)
@@ -217,6 +233,43 @@ def test_changes_while_they_are_carried_are_kept(index: Index) -> None:
     index.settling.release(batch)
     assert in_main(index, "articles") == 1
     assert state(index) == before
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_changes_between_two_slices_are_kept(
+    index: Index, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(settling, "SLICE", 2)
+    rng = random.Random(seed)
+    there = list(range(30))
+    fill(index, 30)
+    known = state(index)
+
+    def change_something() -> None:
+        nonlocal known
+        if rng.random() < 0.4:
+            delete(index, there.pop(rng.randrange(len(there))))
+        if rng.random() < 0.4:
+            number = max(there) + 1
+            fill(index, 1, first=number)
+            there.append(number)
+        if rng.random() < 0.4:
+            index.mark_verified(rng.choice(index.articles.list()).id)
+        known = state(index)
+
+    for _ in range(4):
+        batch = Batch()
+        for _ in index.settling.plan_slices(batch, 0):
+            assert state(index) == known
+            change_something()
+        assert batch
+        index.settling.carry(batch)
+        for _ in index.settling.release_slices(batch):
+            assert state(index) == known
+            change_something()
+        assert index.check(deep=True) == []
+    index.settling.run()
+    assert state(index) == known
 
 
 def test_moving_a_row_is_no_change_of_it(index: Index) -> None:
@@ -291,7 +344,7 @@ def test_killed_while_rows_are_carried(
         before = state(index)
         monkeypatch.setattr(Settling, "_write", until_killed)
         batch = index.settling.plan(0)
-        assert batch is not None
+        assert batch
         if files_written is None:
             index.settling.carry(batch)  # killed before what was carried is released
         else:
@@ -341,7 +394,7 @@ def test_a_power_cut_takes_back_what_main_had_not_synced(
                 delete(index, there.pop(rng.randrange(len(there))))
             if there and rng.random() < 0.3:
                 index.mark_verified(rng.choice(index.articles.list()).id)
-            if rng.random() < 0.3 and (batch := index.settling.plan(0)) is not None:
+            if rng.random() < 0.3 and (batch := index.settling.plan(0)):
                 index.settling.carry(batch)
                 if rng.random() < 0.7:
                     index.settling.release(batch)

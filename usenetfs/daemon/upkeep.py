@@ -19,6 +19,7 @@ import trio
 
 from usenetfs.errors import UsenetfsError
 from usenetfs.index.index import Index
+from usenetfs.index.settling import Batch
 
 log = logging.getLogger("usenetfs.daemon")
 
@@ -49,9 +50,12 @@ async def keep_in_shape(index: Index, report: Callable[[UsenetfsError], None]) -
 
 async def _settle(index: Index) -> bool:
     """Move some rows to the files they belong to; whether there were any."""
-    batch = index.settling.plan()
-    if batch is None:
+    batch = Batch()
+    for _ in index.settling.plan_slices(batch):
+        await trio.lowlevel.checkpoint()
+    if not batch:
         return False
     await trio.to_thread.run_sync(index.settling.carry, batch)
-    index.settling.release(batch)
+    for _ in index.settling.release_slices(batch):
+        await trio.lowlevel.checkpoint()
     return True

@@ -137,6 +137,8 @@ class ShardedRows:
             for shard, keys_of in self._by_shard(wanted - found.keys()):
                 sql = f"SELECT id, {columns} FROM {schema_of(shard)}.{table} s"
                 found |= self._some(f"{sql} WHERE {is_unclaimed(table)} AND", keys_of)
+            if missing := wanted - found.keys():  # another connection may have brought them
+                found |= self._some(f"SELECT id, {columns} FROM main.{table} s WHERE", missing)
         return found
 
     def _some(self, select: str, keys: Iterable[int]) -> dict[int, Row]:
@@ -318,10 +320,13 @@ class Shards(ShardedRows):
         query = self._database.rows
         query(f"DELETE FROM temp.near_{table}")
         among = "s.id IN (SELECT value FROM json_each(?))"
-        copy = f"INSERT INTO temp.near_{table} SELECT * FROM"
-        query(f"{copy} main.{table} s WHERE {among}", (json.dumps(sorted(keys)),))
+        copy = f"INSERT OR IGNORE INTO temp.near_{table} SELECT * FROM"
+        of_main = f"{copy} main.{table} s WHERE {among}"
+        query(of_main, (json.dumps(sorted(keys)),))
         for shard, keys_of in self._by_shard(keys):
             query(
                 f"{copy} {schema_of(shard)}.{table} s WHERE {is_unclaimed(table)} AND {among}",
                 (json.dumps(keys_of),),
             )
+        if self._database.read_only:  # another connection may have brought some since
+            query(of_main, (json.dumps(sorted(keys)),))
