@@ -20,12 +20,12 @@ import trio
 
 from scripts.bench.checkpoint import QuickServers, change, measured
 from scripts.bench.index_fill import Samples, reopen, segment_hash
+from scripts.bench.index_load import StoredArticle, StoredMember, load
 from scripts.bench.index_tree import BLOCK, LARGE_BLOCKS, Directory, directories, size_of
 from tests.checkpoint.chains import publisher_of
 from usenetfs.daemon.upkeep import keep_in_shape
 from usenetfs.errors import UsenetfsError
 from usenetfs.index.articles import ArticleState, InFlightArticle, NewArticle, NewMember
-from usenetfs.index.bulk import StoredArticle, StoredMember
 from usenetfs.index.chain import ChainState, Publication, Stage
 from usenetfs.index.index import Index
 from usenetfs.index.settling import KEPT
@@ -236,7 +236,7 @@ def insert_blocks(index: Index, number: int) -> Figures:
     for name, inode in (("new blocks", first), ("known blocks", again)):
         stored, watch = list(articles(inode)), Stopwatch()
         with watch:
-            for place, _ in enumerate(index.bulk(BATCH).add(stored, NOW_NS)):
+            for place, _ in enumerate(load(index, stored, NOW_NS, BATCH)):
                 if place % 20 == 0:
                     tidy(index)
             tidy(index)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from usenetfs.health.choice import ArticleSet, Choice, Wish
 from usenetfs.index.index import Index
-from usenetfs.index.segments import NewSegment
 from usenetfs.types import (
     ROOT_INODE,
     ArticleId,
@@ -47,8 +46,8 @@ def test_a_million_articles_take_little_more_than_their_bits() -> None:
     assert held < 2 * 1_000_000 / 8
 
 
-@pytest.fixture
-def index(tmp_path: Path) -> Iterator[Index]:
+@pytest.fixture(params=[1, 3])
+def index(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Index]:
     """``ARTICLES`` articles of one block each, in two files that share half of them."""
     with Index.create(
         tmp_path / "index.db",
@@ -56,8 +55,10 @@ def index(tmp_path: Path) -> Iterator[Index]:
         name="t",
         block_size=4096,
         directory_key=KEY,
+        shards=request.param,
     ) as made:
         fill(made)
+        made.settling.run()
         yield made
 
 
@@ -74,9 +75,11 @@ def fill(index: Index) -> None:
                 (article,),
             )
             content = SegmentHash(number.to_bytes(16, "big"))
-            new = NewSegment(content, 4096, 4096, Codec.NONE, article, 0)
-            ((segment, _),) = index.segments.insert_many([new])
-            index.database.write("UPDATE segments SET refs = 0 WHERE id = ?", (segment,))
+            ((segment,),) = index.database.write_rows(
+                "INSERT INTO segments (hash, raw_length, stored_length, codec, article, slot, refs)"
+                " VALUES (?, 4096, 4096, ?, ?, 0, 0) RETURNING id",
+                (content, Codec.NONE, article),
+            )
             index.blocks.set(files[0], BlockNumber(number), segment, 4096)
             if number % 2:
                 index.blocks.set(files[1], BlockNumber(number), segment, 4096)

@@ -17,7 +17,6 @@ import pytest
 from tests.index.world import (
     BLOCK,
     NOW_NS,
-    content_hash,
     create,
     make_file,
     member,
@@ -25,10 +24,10 @@ from tests.index.world import (
     reopen,
     stage,
 )
-from usenetfs.index.articles import ArticleState, InFlightArticle
-from usenetfs.index.bulk import StoredArticle, StoredMember
+from usenetfs.index.articles import NewArticle
 from usenetfs.index.index import Index
-from usenetfs.types import ROOT_INODE, BlockNumber, Codec, InodeId
+from usenetfs.index.transitions import NewRecord, PostedArticle
+from usenetfs.types import ROOT_INODE, BlockNumber, InodeId
 
 CHILD = "import sys; from tests.index.test_crash import work; work(*sys.argv[1:])"
 
@@ -44,7 +43,7 @@ def work(path: str, seed: str) -> None:
             tell(b"+" + name)
             names.append(name)
             if rng.random() < 0.3:
-                _import(index, inode, rng)
+                _upload_many(index, inode, rng)
             else:
                 _upload(index, inode, rng)
             if rng.random() < 0.4:
@@ -61,19 +60,16 @@ def work(path: str, seed: str) -> None:
                 index.database.shrink(5)
 
 
-def _import(index: Index, inode: InodeId, rng: random.Random) -> None:
-    """Blocks whose content is on the servers, in two transactions; perhaps known content."""
-    stored = []
+def _upload_many(index: Index, inode: InodeId, rng: random.Random) -> None:
+    """Three articles at once, as the uploader and its ledger do it; perhaps known content."""
+    records = []
     for block in range(3):
-        content = b"%d" % rng.randrange(50)
-        article = InFlightArticle(
-            index.articles.allocate(), 0, ArticleState.POSTED, b"", 5000, NOW_NS, None, None
-        )
-        digest, size = content_hash(content), len(content)
-        members = [StoredMember(inode, BlockNumber(block), digest, Codec.NONE, size, size)]
-        stored.append(StoredArticle(article, members))
-    for _ in index.bulk(2).add(stored, NOW_NS):
-        pass
+        one = member(inode, block, stage(index, inode, block), b"%d" % rng.randrange(50))
+        records.append(NewRecord(NewArticle(index.articles.allocate(), 0, b"s" * 32, 5000, (one,))))
+    assert index.record_articles(records) == [1, 1, 1]
+    ids = [record.article.id for record in records]
+    posted = [PostedArticle(article, "one", None, NOW_NS) for article in ids]
+    index.mark_outcomes(posted, ids[1:], ids[2:], NOW_NS)
 
 
 def _settle(index: Index, rng: random.Random) -> None:

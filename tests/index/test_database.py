@@ -454,3 +454,10 @@ def test_a_killed_process_leaves_no_lock(path: Path) -> None:
             reopen(path)
         process.kill()
     reopen(path).close()
+
+
+def test_the_cache_is_the_one_that_was_asked_for(path: Path) -> None:
+    create(path).close()
+    with Index.open(path, directory_key=KEY, batch=2, cache=1 << 20) as index:
+        assert index.database.value("PRAGMA cache_size") == -1024
+        assert index.batch == 2

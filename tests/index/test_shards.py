@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -555,6 +556,33 @@ def test_a_stray_row_and_a_damaged_file_are_said(path: Path) -> None:
     shard_path(path, 1).write_bytes(b"\xff" * len(content))
     with pytest.raises(DatabaseError, match=r"shard-01\.db is not an index"):
         reopen(path)
+
+
+# --- who asks
+
+KNOWS_THE_TABLES = {
+    # they bring a row before they change it
+    "articles.py",
+    "segments.py",
+    "transitions.py",
+    # they have a way of their own where rows are spread
+    "blocks.py",
+    "check_content.py",
+    "settling.py",
+    "shards.py",
+    # theirs is one file: a view's, one being built, or one of before there were several
+    "derived.py",
+    "touched.py",
+    "migrate.py",
+}
+
+
+def test_nobody_else_writes_sql_that_names_the_tables() -> None:
+    named = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE)\s+(?:main\.)?(?:segments|articles)\b")
+    package = Path(shards_module.__file__).parent.parent
+    naming = {file for file in package.rglob("*.py") if named.search(file.read_text())}
+    assert {file.parent for file in naming} == {package / "index"}
+    assert {file.name for file in naming} <= KNOWS_THE_TABLES
 
 
 # --- any order of steps

@@ -127,7 +127,7 @@ def test_several_articles_at_once(index: Index, file: InodeId) -> None:
         generation = stage(index, file, block)
         articles.append(record(index, member(file, block, generation, b"%d" % block))[0])
     stage(index, file, 2)
-    settled = index.mark_seen_many(articles, NOW_NS)
+    settled = index.mark_outcomes([], articles, [], NOW_NS)
     assert settled.freed == ((file, 0), (file, 1))
     assert settled.requeued == ((file, 2),)
 
@@ -526,8 +526,7 @@ def test_totals_by_state(index: Index, file: InodeId) -> None:
     }
     with index.transaction():
         set_size(index, file, 10 * BLOCK)
-    index.mark_seen_many([one, two], NOW_NS)
-    index.mark_verified(one)
+    index.mark_outcomes([], [one, two], [one], NOW_NS)
     totals = index.durability_totals()
     assert totals[Durability.SEEN] == totals[Durability.VERIFIED] == Amount(1, BLOCK)
     with index.transaction():

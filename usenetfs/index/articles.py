@@ -281,23 +281,23 @@ class ArticleTable:
 
     def insert(self, article: InFlightArticle, posted: int, blocks: int, block_bytes: int) -> None:
         """A row in state SEEN."""
-        self.insert_many([(article, posted, blocks, block_bytes)])
-
-    def insert_many(self, rows: Sequence[tuple[InFlightArticle, int, int, int]]) -> None:
-        """:meth:`insert` of many."""
-        self._database.write_many(
+        self._database.write(
             "INSERT INTO articles (id, attempt, state, size, posted, blocks, bytes)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
-                (one.id, one.attempt, Durability.SEEN, one.size, posted, blocks, block_bytes)
-                for one, posted, blocks, block_bytes in rows
+                article.id,
+                article.attempt,
+                Durability.SEEN,
+                article.size,
+                posted,
+                blocks,
+                block_bytes,
             ),
         )
-        for one, _posted, blocks, block_bytes in rows:
-            if one.message_id is not None:
-                self.set_message_id(one.id, one.message_id)
-            self._totals.add(Counter.ARTICLES, 1, one.size)
-            self._totals.add(Counter.BLOCKS_SEEN, blocks, block_bytes)
+        if article.message_id is not None:
+            self.set_message_id(article.id, article.message_id)
+        self._totals.add(Counter.ARTICLES, 1, article.size)
+        self._totals.add(Counter.BLOCKS_SEEN, blocks, block_bytes)
 
     def set_state(self, article: ArticleId, state: Durability) -> bool:
         """SEEN ⇄ VERIFIED. False if there is no such article."""

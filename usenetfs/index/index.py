@@ -23,7 +23,6 @@ from usenetfs.errors import DatabaseError, FilesystemExistsError
 from usenetfs.index.articles import ArticleState, ArticleTable, InFlightArticle
 from usenetfs.index.attributes import SymlinkTable, XattrTable
 from usenetfs.index.blocks import BlockLocation, BlockTable
-from usenetfs.index.bulk import BATCH, BulkLoader
 from usenetfs.index.chain import ChainTable
 from usenetfs.index.changelog import Changelog
 from usenetfs.index.check import Checker, Finding
@@ -50,6 +49,9 @@ from usenetfs.index.transitions import Transitions
 from usenetfs.types import ROOT_INODE, BlockNumber, Durability, InodeId
 
 ROOT_MODE: Final = 0o040755
+BATCH: Final = 1000
+"""Rows that one transaction changes where many are to be changed."""
+
 WAL_STEP_BYTES: Final = 4 * 1024 * 1024
 """A WAL smaller than this is not worth a checkpoint."""
 
@@ -260,11 +262,6 @@ class Index(Transitions):
     def _after_rollback(self) -> None:
         self.totals.discard()
         self.changelog.discard()
-
-    def bulk(self, batch: int | None = None) -> BulkLoader:
-        """For content that is on the servers already, in batches of about ``batch`` rows."""
-        size = self.batch if batch is None else batch
-        return BulkLoader(self._database, self.articles, self.segments, batch=size)
 
     def cut(self) -> Cut:
         """The index as it is now, for another thread to read; to be closed soon."""

@@ -32,7 +32,7 @@ class Segment:
 
 
 class NewSegment(NamedTuple):
-    """Content to be stored, and where it is; as in :class:`Segment`."""
+    """Content, and where it is; as in :class:`Segment`."""
 
     hash: SegmentHash
     raw_length: int
@@ -63,22 +63,6 @@ class SegmentTable:
         at_rest = self._shards.segment_of_hash(content)
         found = None if at_rest is None else self.get(SegmentId(at_rest))
         return found if found is not None and found.hash == content else None
-
-    def insert_many(self, segments: Iterable[NewSegment]) -> list[tuple[SegmentId, ArticleId]]:
-        """Store contents, each for one block; for each its segment and the article that has it.
-
-        Content that is stored already counts one more block, and stays where it is. Counting the
-        blocks of the articles is left to the caller.
-        """
-        wanted = list(segments)
-        self._shards.bring_content(segment.hash for segment in wanted)
-        rows = self._database.write_many(
-            "INSERT INTO segments (hash, raw_length, stored_length, codec, article, slot, refs)"
-            " VALUES (?, ?, ?, ?, ?, ?, 1)"
-            " ON CONFLICT (hash) DO UPDATE SET refs = refs + 1 RETURNING id, article",
-            wanted,
-        )
-        return [(SegmentId(segment), ArticleId(article)) for segment, article in rows]
 
     def take(self, segment: SegmentId, length: int) -> bool:
         """Count one more block of ``length`` bytes; False if there is no such segment."""

@@ -229,11 +229,6 @@ class Transitions:
         with self._database.transaction():
             return self._see(article, now_ns)
 
-    def mark_seen_many(self, articles: Iterable[ArticleId], now_ns: int) -> Settled:
-        """:meth:`mark_seen` of several articles in one transaction."""
-        with self._database.transaction():
-            return self._see_all(articles, now_ns)
-
     def _see_all(self, articles: Iterable[ArticleId], now_ns: int) -> Settled:
         freed: list[BlockKey] = []
         requeued: list[BlockKey] = []

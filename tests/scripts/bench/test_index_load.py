@@ -1,18 +1,26 @@
-"""Content that is on the servers already, added in batches."""
+"""What the benchmark loads into an index is sound, and counted as it should be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.index.world import BLOCK, KEY, NOW_NS, content_hash, create, make_file, upload
+from scripts.bench.index_load import StoredArticle, StoredMember, load
+from tests.index.world import BLOCK, NOW_NS, content_hash, create, make_file, upload
 from usenetfs.errors import DatabaseError
 from usenetfs.index.articles import ArticleState, InFlightArticle
-from usenetfs.index.bulk import StoredArticle, StoredMember
 from usenetfs.index.index import Index
 from usenetfs.types import ArticleId, BlockNumber, Codec, InodeId, MessageId
+
+
+@pytest.fixture(params=[1, 3])
+def index(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Index]:
+    with create(tmp_path / "index.db", shards=request.param) as opened:
+        yield opened
+        opened.settling.run()
+        assert opened.check(deep=True) == []
 
 
 def stored(
@@ -36,7 +44,7 @@ def stored(
 
 
 def add(index: Index, articles: Iterable[StoredArticle], batch: int = 1000) -> list[int]:
-    return list(index.bulk(batch).add(articles, NOW_NS))
+    return list(load(index, articles, NOW_NS, batch))
 
 
 def test_blocks_lead_to_their_articles(index: Index) -> None:
@@ -58,7 +66,7 @@ def test_each_batch_is_a_transaction_and_is_recorded(index: Index) -> None:
     inode = make_file(index, b"a", size=7 * BLOCK)
     before = index.changelog.pending()
     articles = [stored(index, (inode, n, b"%d" % n * BLOCK)) for n in range(7)]
-    loading = index.bulk(3).add(articles, NOW_NS)
+    loading = load(index, articles, NOW_NS, 3)
     assert next(loading) == 3
     assert index.blocks.last(inode) == 2  # committed, whatever becomes of the rest
     assert list(loading) == [3, 1]
@@ -95,7 +103,7 @@ def test_a_block_that_has_a_row_undoes_its_batch(index: Index) -> None:
     inode = make_file(index, b"a", size=3 * BLOCK)
     upload(index, inode, 1, b"k" * BLOCK)
     articles = [stored(index, (inode, n, b"%d" % n * BLOCK)) for n in range(3)]
-    loading = index.bulk(1).add(articles, NOW_NS)
+    loading = load(index, articles, NOW_NS, 1)
     assert next(loading) == 1
     with pytest.raises(DatabaseError):
         next(loading)
@@ -103,18 +111,7 @@ def test_a_block_that_has_a_row_undoes_its_batch(index: Index) -> None:
     assert index.check(deep=True) == []
 
 
-def test_the_batch_and_the_cache_are_those_that_were_asked_for(path: Path) -> None:
-    create(path).close()
-    with Index.open(path, directory_key=KEY, batch=2, cache=1 << 20) as index:
-        assert index.database.value("PRAGMA cache_size") == -1024
-        inode = make_file(index, b"a", size=5 * BLOCK)
-        articles = [stored(index, (inode, n, b"%d" % n * BLOCK)) for n in range(5)]
-        assert list(index.bulk().add(articles, NOW_NS)) == [2, 2, 1]
-
-
-def test_nonsense_is_refused(index: Index) -> None:
-    with pytest.raises(DatabaseError, match="at least one"):
-        index.bulk(0)
+def test_another_writers_article_is_refused(index: Index) -> None:
     inode = make_file(index, b"a", size=BLOCK)
     foreign = stored(index, (inode, 0, b"f" * BLOCK))
     other = InFlightArticle(ArticleId(77 << 40), 0, ArticleState.POSTED, b"", 1, 1, None, None)
