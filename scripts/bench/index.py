@@ -32,7 +32,8 @@ from scripts.bench.index_fill import fill, load_samples, reopen
 from scripts.bench.index_mount import mounting
 from scripts.bench.machine import Machine, describe
 from scripts.bench.samples import Entry, Result, Sample
-from usenetfs.index.shard_files import shard_files, spread
+from usenetfs.index.shard_files import shard_files
+from usenetfs.index.spreading import spread
 
 Figures = dict[str, float]
 
@@ -61,13 +62,9 @@ def _fill(path: Path, files: int) -> Figures:
 
 
 def _spread(path: Path, shards: int) -> Figures:
-    """As ``recover --shards`` leaves it once the daemon has moved all rows."""
+    """As ``recover --shards`` does it."""
     started = time.process_time()
     spread(path, shards)
-    with reopen(path) as index:
-        index.settling.run()
-        while index.database.shrink(100_000) and index.database.pages()[0]:
-            pass
     return {"spread, CPU s": time.process_time() - started}
 
 

@@ -31,15 +31,16 @@ from tests.index.world import (
     stage,
     upload,
 )
-from usenetfs.errors import DatabaseError
+from usenetfs.errors import DatabaseError, DiskFullError
 from usenetfs.index import settling
 from usenetfs.index import shards as shards_module
 from usenetfs.index.check import Kind
 from usenetfs.index.index import Index
 from usenetfs.index.replica import Replica
 from usenetfs.index.settling import Batch, Settling
-from usenetfs.index.shard_files import shard_files, shard_path, spread
+from usenetfs.index.shard_files import shard_files, shard_path
 from usenetfs.index.shards import MOST, shard_of_hash, shard_of_key
+from usenetfs.index.spreading import spread
 from usenetfs.types import ROOT_INODE, BlockNumber, Durability, InodeId
 
 Rows = dict[str, set[tuple[object, ...]]]
@@ -481,17 +482,37 @@ def test_what_cannot_be_made_leaves_no_file(path: Path, monkeypatch: pytest.Monk
 
 def test_one_file_is_spread_later(path: Path) -> None:
     with create(path) as index:
-        fill(index, 9)
+        inodes = fill(index, 40)
         before = state(index)
     assert shard_files(path) == []
     spread(path, 4)
     with reopen(path) as index:
+        assert index.database.pages()[0] == 0
+        assert in_main(index, "segments") == in_main(index, "articles") == 0
         assert state(index) == before
+        known = index.segments.by_hash(content_hash(b"known"))
+        assert known is not None
+        assert known.refs == 14
+        for schema in index.shards.schemas[1:]:
+            assert index.database.value(f"PRAGMA {schema}.journal_mode") == "wal"
+        index.mark_verified(index.blocks.locate(inodes[1], BlockNumber(0), 1)[0].article)
+        delete(index, 0)
+        upload(index, make_file(index, b"new", size=BLOCK), 0, b"known")
+        before = state(index)
         index.settling.run()
-        assert in_main(index, "segments") == 0
         assert state(index) == before
         assert index.articles.allocate() not in {row[0] for row in before["articles"]}
         assert index.check(deep=True) == []
+
+
+def test_what_cannot_be_spread_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    create(path).close()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskFullError, match="No space left"):
+        spread(path, 2)
 
 
 def test_an_index_in_several_files_follows_nobody(path: Path) -> None:
@@ -570,6 +591,7 @@ KNOWS_THE_TABLES = {
     "check_content.py",
     "settling.py",
     "shards.py",
+    "spreading.py",
     # theirs is one file: a view's, one being built, or one of before there were several
     "derived.py",
     "touched.py",

@@ -37,7 +37,8 @@ from usenetfs.index.cut import Cut
 from usenetfs.index.normal_form import FORMS
 from usenetfs.index.replica import Replica
 from usenetfs.index.schema import SCHEMA_VERSION
-from usenetfs.index.shard_files import shard_files, spread
+from usenetfs.index.shard_files import shard_files
+from usenetfs.index.spreading import spread
 
 log = logging.getLogger("usenetfs.download")
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 import apsw
 
 from usenetfs.errors import DatabaseError
-from usenetfs.index.database import Database, make_shrinkable, sync_directory, translate
+from usenetfs.index.database import Database, make_shrinkable, sync_directory
 from usenetfs.index.schema import CREATE_CLAIMED, CREATE_SHARD, SHARDED_APPLICATION_ID
 from usenetfs.index.shards import COUNT, LOCK_MAIN, MOST, STAMP, ShardedRows, schema_of
 
@@ -113,27 +113,3 @@ def rows_of_cut(connection: apsw.Connection, index: Path, count: int) -> Sharded
     for shard in range(count) if count > 1 else ():
         connection.execute(f"ATTACH ? AS {schema_of(shard)}", (str(shard_path(index, shard)),))
     return ShardedRows(lambda sql, bindings: connection.execute(sql, bindings).fetchall(), count)
-
-
-def spread(index: Path, count: int) -> None:
-    """Spread the rows of an index that has one file, and that nobody has open or knows of yet: one
-    that was just rebuilt. A crash leaves what is to be thrown away.
-
-    What is in main stays there for now, which is as good as any (shards.py): settling.py moves it
-    while the index is in use.
-    """
-    check_count(count)
-    if count == 1:
-        return
-    try:
-        stamp = make_files(index, count)
-        database = Database(index)
-        try:
-            with database.transaction():
-                name_files(database.connection, count, stamp)
-        finally:
-            database.close()
-    except apsw.Error as error:
-        raise translate(error, index) from error
-    except OSError as error:
-        raise DatabaseError(f"{index} cannot be spread: {error.strerror}") from error

@@ -72,6 +72,11 @@ def shard_of_key(key: int, count: int) -> int:
     return (key >> STRIPE_BITS) % count
 
 
+def is_of_shard() -> str:
+    """SQL: the row of the first binding's so many files is in the second one's."""
+    return f"(id >> {STRIPE_BITS}) % ? = ?"
+
+
 def shard_of_hash(content: bytes, count: int) -> int:
     """Of the entry by which content is found."""
     return int.from_bytes(content[:4]) % count
@@ -229,7 +234,7 @@ class ShardedRows:
         for shard, schema in enumerate(self.schemas[1:]):
             for table in KINDS:
                 rows = self._query(
-                    f"SELECT id FROM {schema}.{table} WHERE (id >> {STRIPE_BITS}) % ? <> ? LIMIT 9",
+                    f"SELECT id FROM {schema}.{table} WHERE NOT {is_of_shard()} LIMIT 9",
                     (self.count, shard),
                 )
                 found += [(table, key) for (key,) in rows]

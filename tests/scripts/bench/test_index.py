@@ -14,7 +14,7 @@ from scripts.bench.index_fill import fill, load_samples, reopen
 from scripts.bench.index_tree import LARGE_BLOCKS, directories
 from scripts.bench.machine import describe
 from scripts.bench.samples import Entry, Result, Sample
-from usenetfs.index.shard_files import spread
+from usenetfs.index.spreading import spread
 
 FILES = 600
 
