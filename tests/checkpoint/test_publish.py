@@ -328,7 +328,9 @@ async def test_the_base_moves_and_snapshots_come_when_they_pay(
         assert reader.state(number).rows() == rows_of(index)
     records = [opened.record for n in range(30) if (opened := reader.checkpoint(n)) is not None]
     assert len(records) == 30
-    bases = {record.base for record in records if record.base is not None}
+    bases = {  # beside a snapshot nothing depends on the base any more
+        record.base for record in records if record.base is not None and record.snapshot is None
+    }
     snapshots = [record.number for record in records if record.snapshot is not None]
     assert len(bases) > 4
     assert len(snapshots) >= 2

@@ -25,7 +25,7 @@ from usenetfs.errors import DataUnavailableError
 from usenetfs.net.providers import PostResult
 from usenetfs.tracker import Kind, Outcome, current_id
 from usenetfs.transfer.upload.flight import NAMED
-from usenetfs.transfer.upload.post_check import CheckTimes
+from usenetfs.transfer.upload.post_check import EARLY, CheckTimes
 from usenetfs.types import Lane
 
 
@@ -54,7 +54,7 @@ async def test_an_upload_leaves_one_record_with_its_stages(
         assert (upload.kind, upload.outcome) == (Kind.UPLOAD, Outcome.DONE)
         assert list(upload.stages) == ["stage", "seal", "queue", "post", "check"]
         assert upload.duration == pytest.approx(sum(upload.stages.values()))
-        assert upload.stages["check"] >= 0.5  # the checker's first delay
+        assert upload.stages["check"] >= 0.5 / EARLY  # of the first delay, as sync waits
         assert (upload.inodes, upload.octets) == ((inode,), BLOCK)
         assert f"inode {inode} block 0" in upload.name
         assert servers.on_behalf_of == [upload.id]

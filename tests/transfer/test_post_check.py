@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from usenetfs.errors import ArticleMissingError, NoHealthyServersError, UsenetfsError
-from usenetfs.transfer.upload.post_check import AT_ONCE, CheckTimes, PostChecker
+from usenetfs.transfer.upload.post_check import AT_ONCE, EARLY, CheckTimes, PostChecker
 from usenetfs.types import ArticleId, Lane, MessageId
 
 TIMES = CheckTimes(first=0.5, ceiling=8.0, deadline=60.0, doubt_deadline=20.0)
@@ -191,3 +192,32 @@ async def test_one_in_doubt_is_looked_for_at_once(
         ((when, _, said),) = world.outcomes
         assert TIMES.doubt_deadline <= when <= TIMES.doubt_deadline + TIMES.ceiling
         assert "accepted" not in said
+
+
+async def test_who_waits_does_not_wait_for_the_whole_delay(autojump_clock: MockClock) -> None:
+    async with checking() as world:
+        world.answer = lambda _: "alpha"
+        world.checker.posted(ONE, ID, "alpha")
+        await trio.sleep(0.01)
+        world.checker.hurry()
+        await trio.sleep(5)
+        assert world.asked == pytest.approx([TIMES.first / EARLY])
+        assert world.outcomes == [(world.asked[0], ONE, "seen")]
+
+
+async def test_an_early_check_that_finds_nothing_changes_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    async with checking() as world:
+        world.answer = lambda _: "alpha" if world.now > 20 else None
+        world.checker.posted(ONE, ID, "alpha")
+        for _ in range(10):
+            world.checker.hurry()
+            await trio.sleep(0.03)
+        await trio.sleep(100)
+        early, *regular = world.asked
+        assert early == pytest.approx(TIMES.first / EARLY)
+        assert regular[0] == pytest.approx(TIMES.first)
+        gaps = [b - a for a, b in pairwise(regular)]
+        assert gaps == pytest.approx([1, 2, 4, 8, 8])
+        assert world.errors == []

@@ -78,9 +78,9 @@ class Taken(enum.Enum):
 
 
 class Sender:
-    """``first``: seconds from a 240 to the first STAT; ``deadline``: seconds until an article
-    that does not appear is given up; ``doubt``: how long is looked for an article whose id the
-    servers know and that cannot be read."""
+    """``first``: seconds from a 240 to the first STAT, of few articles that people wait for;
+    ``deadline``: seconds until an article that does not appear is given up; ``doubt``: how long is
+    looked for an article whose id the servers know and that cannot be read."""
 
     def __init__(
         self,

@@ -49,6 +49,7 @@ from usenetfs.transfer.staged.blocks import StagedBlocks
 from usenetfs.transfer.staged.freeing import Freer
 from usenetfs.transfer.staged.stillness import Stillness
 from usenetfs.transfer.upload.describe import describer
+from usenetfs.transfer.upload.post_check import EARLY
 from usenetfs.transfer.upload.poster import Poster
 from usenetfs.transfer.upload.rate_limit import LimitedPosts
 from usenetfs.transfer.upload.uploader import Uploader
@@ -356,7 +357,7 @@ def _make_sender(
         filesystem_id=options.filesystem_id,
         groups=groups_of(options),
         retries=retries,
-        first=options.settings.upload.check_delay,
+        first=options.settings.upload.check_delay / EARLY,
         deadline=options.settings.upload.check_timeout,
     )
 

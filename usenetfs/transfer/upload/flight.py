@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -101,6 +102,7 @@ class Flight:
         self._ran_dry = False
         self._salts: dict[ArticleId, bytes] = {}
         self._tracker = tracker
+        self._waited_for = 0
         self._operations: dict[ArticleId, Operation] = {}
 
     def __repr__(self) -> str:
@@ -108,6 +110,20 @@ class Flight:
             f"<Flight {self.queue!r} posting={self._counts.active_posts}/{self.posters} "
             f"checking={self.checker.waiting}>"
         )
+
+    @contextmanager
+    def waited_for(self) -> Iterator[None]:
+        """Somebody waits until all is seen: the last articles are asked for earlier."""
+        self._waited_for += 1
+        self._hurry_when_idle()
+        try:
+            yield
+        finally:
+            self._waited_for -= 1
+
+    def _hurry_when_idle(self) -> None:
+        if self._waited_for and not self.queue and not self._counts.active_posts:
+            self.checker.hurry()
 
     @property
     def posters(self) -> int:
@@ -193,6 +209,7 @@ class Flight:
         finally:
             self._counts.active_posts -= 1
             self._slots.release_on_behalf_of(sealed)
+            self._hurry_when_idle()
 
     def _posted(self, article: ArticleId, posted: Posted | None) -> None:
         if posted is None:  # nobody waits for it any more

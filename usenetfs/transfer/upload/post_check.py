@@ -15,6 +15,10 @@ no answer known); and one that the server says it has under another Message-ID t
 then its word is all we have that what lies there is our article. ``CheckTimes.verify`` asks for the
 same of every article.
 
+Whoever waits for the last articles of many does not wait for the whole delay
+(:meth:`PostChecker.hurry`): they are asked for once before it is over. Finding nothing then means
+nothing; the regular check comes at its time.
+
 The checker keeps times and Message-IDs; it never holds up uploading. What follows from
 an outcome is the caller's, through the :class:`Outcomes` it gives.
 """
@@ -50,6 +54,9 @@ TOGETHER = 0.1
 
 MIN_WAIT = 0.5
 """Seconds between two checks of one article, at least."""
+
+EARLY = 4
+"""The part of the first delay after which an article is asked for that somebody waits for."""
 
 
 class StatSource(Protocol):
@@ -100,6 +107,10 @@ class _Check:
     deadline: float = field(compare=False)
     opened: bool = field(compare=False)
     """Whether only opening the article settles it."""
+    regular: float = field(compare=False)
+    """When it is due if nobody hurries; ``due`` is before it for the early check alone."""
+    hurried: bool = field(compare=False, default=False)
+    """Whether it had its early check, or has it next."""
     tries: int = field(compare=False, default=0)
 
 
@@ -144,6 +155,17 @@ class PostChecker:
         """Nobody knows whether the article was taken: look for it at once."""
         self._add(article, message_id, "", 0.0, self._times.doubt_deadline, opened=True)
 
+    def hurry(self) -> None:
+        """Somebody waits, and there is nothing left to send: ask, besides, for each article whose
+        first check is not made yet, once a quarter of the delay is over."""
+        now = trio.current_time()
+        for check in self._heap:
+            if not (check.hurried or check.tries or check.opened):
+                check.hurried = True
+                check.due = min(check.regular, max(now, check.since + check.wait / EARLY))
+        heapq.heapify(self._heap)
+        self._pulse.fire()
+
     def _add(
         self,
         article: ArticleId,
@@ -156,7 +178,7 @@ class PostChecker:
     ) -> None:
         now = trio.current_time()
         due = _moment(now + wait) if wait else now
-        self._push(_Check(due, article, message_id, server, now, wait, now + deadline, opened))
+        self._push(_Check(due, article, message_id, server, now, wait, now + deadline, opened, due))
 
     def _push(self, check: _Check) -> None:
         heapq.heappush(self._heap, check)
@@ -235,11 +257,15 @@ class PostChecker:
             self._again(check)
 
     def _again(self, check: _Check) -> None:
+        if check.due < check.regular:
+            check.due = check.regular
+            self._push(check)
+            return
         check.tries += 1
         again, ceiling = self._times.again, self._times.ceiling
         wait = min(check.wait * 2, ceiling) if again is None else again(check.tries)
         check.wait = max(wait, MIN_WAIT)
-        check.due = _moment(trio.current_time() + check.wait)
+        check.due = check.regular = _moment(trio.current_time() + check.wait)
         self._push(check)
 
 

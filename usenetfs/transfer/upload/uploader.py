@@ -217,7 +217,8 @@ class Uploader:
         self._work.fire()
         self._hurry.fire()
         try:
-            yield
+            with self.flight.waited_for():
+                yield
         finally:
             self._urgent -= 1
 
