@@ -270,7 +270,9 @@ async def test_servers_that_take_nothing_hold_up_the_sync_and_nobody_else(
         with trio.move_on_after(40) as scope:
             await busy.catch_up.sync()
         assert scope.cancelled_caught
-        assert longest[0] <= LONGEST + 0.01  # for a block whose base cannot be fetched; no stillness
+        assert (
+            longest[0] <= LONGEST + 0.01
+        )  # for a block whose base cannot be fetched; no stillness
         busy.servers.down = False
         with trio.fail_after(120):
             await busy.catch_up.sync()
