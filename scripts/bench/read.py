@@ -142,6 +142,7 @@ def _read(reading: Reading, shelf: Shelf, port: int) -> Sample:
                 shelf.compare(mount, reading.parts)
                 mount.stop()  # the kernel's pages go with it, the cache on disk stays
                 mount.start()
+            settle()
             sample = _measured(reading, shelf, mount)
             shelf.compare(mount, reading.parts)
     except (CommandError, TimeoutError) as error:
