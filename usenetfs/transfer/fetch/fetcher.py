@@ -53,6 +53,7 @@ from usenetfs.transfer.fetch.article_memory import ArticleMemory
 from usenetfs.transfer.fetch.buffers import BufferPool
 from usenetfs.transfer.fetch.fetches import Fetch, Fetches
 from usenetfs.transfer.fetch.hedging import Lateness
+from usenetfs.transfer.fetch.in_flight import InFlight
 from usenetfs.transfer.fetch.single_flight import SingleFlight
 from usenetfs.types import ArticleId, Codec, Lane, MessageId, split_article_id
 
@@ -127,6 +128,7 @@ class Fetcher:
         self.lateness = Lateness()
         self.latency = 0.0
         """Seconds that a fetch takes, averaged; 0 before the first."""
+        self.in_flight = InFlight()
         self.bytes_fetched = 0
         """Sealed bytes that came from servers."""
 
@@ -357,6 +359,7 @@ class Fetcher:
 
     def _note_duration(self, seconds: float) -> None:
         self.latency += (seconds - self.latency) * (0.1 if self.latency else 1.0)
+        self.in_flight.took(seconds, trio.current_time())
         self.lateness.took(seconds)
 
     async def _patiently(

@@ -9,9 +9,9 @@ Rules:
 
 - All readers together are ahead by ``budget`` bytes at most; those that read in order now share it
   evenly, and each may have at least :data:`LEAST` blocks.
-- Of a reader's blocks only so many are under way at once as it reads while two fetches take their
-  time, and a few more: a slow reader does not take a line from others in bursts, and for a quick
-  one the number doubles until it is served or has its share of the budget.
+- Of a reader's blocks only so many are under way at once as fill the line (``in_flight.py``): a
+  slow reader does not take it from others in bursts, and for a quick one the number doubles until
+  it is served or has its share of the budget.
 - The first block of a file comes first: fetching ahead begins when it is there.
 - A seek or the close of the file gives up what was asked for and has not left for a server yet.
 - A fetch that fails is no error here: the reader will ask itself and hear the reason.
@@ -34,9 +34,6 @@ from usenetfs.types import ArticleId, BlockNumber, InodeId
 
 LEAST = 2
 """Blocks that each reader may be ahead, however many they are."""
-
-FEW = 4
-"""Blocks of a reader that may be under way however slow it is."""
 
 ACTIVE = 5.0
 """Seconds after its last read that a reader still counts when the budget is shared."""
@@ -164,7 +161,8 @@ class Prefetcher:
     def _pump(self, reader: Reader) -> None:
         """Have as much under way as is useful."""
         speed = reader.pattern.speed
-        at_once = FEW + int(2 * speed * self._fetcher.latency) if speed else self._budget
+        now = trio.current_time()
+        at_once = self._fetcher.in_flight.enough(speed, now) if speed else self._budget
         place, step = reader.pattern.last or 0, reader.pattern.step
         while reader.next and len(reader.asked) < at_once:
             block = reader.next.popleft()
