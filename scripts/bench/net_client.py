@@ -8,6 +8,7 @@ connection waits (two where POST is sent ahead), for bodies ``depth`` a connecti
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
@@ -23,10 +24,14 @@ from usenetfs.article.seal import new_salt
 from usenetfs.article.wire import build_article
 from usenetfs.net.providers import ProviderSet
 from usenetfs.net.settings import ServerSettings, TlsMode
+from usenetfs.transfer.upload.sizing import first_workers
 from usenetfs.types import Lane
 
 PLAINTEXT: Final = memoryview(bytearray(BLOCK))
 """Of one article at a time: opening does not wait for anything."""
+
+SEALERS: Final = trio.CapacityLimiter(first_workers(os.cpu_count() or 1))
+"""As many threads as the uploader has for it; more of them only wait for the interpreter."""
 
 Worker = Callable[[Job, ProviderSet, Iterator[int]], Awaitable[None]]
 
@@ -76,6 +81,7 @@ async def _post(job: Job, providers: ProviderSet, numbers: Iterator[int]) -> Non
                 message_id=job.ids[number],
             ),
             number,
+            limiter=SEALERS,
         )
         await providers.post(outgoing)
 
