@@ -28,12 +28,11 @@ from usenetfs.checkpoint.publish import Publisher
 from usenetfs.errors import FencedError
 from usenetfs.fs.namespace import Owner
 from usenetfs.index.inodes import Inode
-from usenetfs.transfer.staged.steady import LONGEST
 from usenetfs.types import ROOT_INODE, InodeId
 
 NOBODY = Owner(0, 0)
 
-PAUSE = 0.1
+PAUSE = 0.15
 """Seconds between two changes of a busy file: less than an article takes to be seen."""
 
 
@@ -270,9 +269,7 @@ async def test_servers_that_take_nothing_hold_up_the_sync_and_nobody_else(
         with trio.move_on_after(40) as scope:
             await busy.catch_up.sync()
         assert scope.cancelled_caught
-        assert (
-            longest[0] <= LONGEST + 0.01
-        )  # for a block whose base cannot be fetched; no stillness
+        assert longest[0] < 0.1
         busy.servers.down = False
         with trio.fail_after(120):
             await busy.catch_up.sync()

@@ -129,6 +129,7 @@ class Fetcher:
         self.latency = 0.0
         """Seconds that a fetch takes, averaged; 0 before the first."""
         self.in_flight = InFlight()
+        """How many articles a reader should have under way."""
         self.bytes_fetched = 0
         """Sealed bytes that came from servers."""
 
@@ -349,7 +350,7 @@ class Fetcher:
                 )
                 wrong[body.server] = str(error)
                 continue
-            self._note_duration(trio.current_time() - started)
+            self._note_duration(started, trio.current_time())
             self.bytes_fetched += len(body.data)
             if self._cache is not None and fetch.keep:
                 await trio.to_thread.run_sync(self._cache.put, article, body.data)
@@ -357,9 +358,10 @@ class Fetcher:
                 self._writer.put(article, body.data)
             return container
 
-    def _note_duration(self, seconds: float) -> None:
+    def _note_duration(self, began: float, ended: float) -> None:
+        seconds = ended - began
         self.latency += (seconds - self.latency) * (0.1 if self.latency else 1.0)
-        self.in_flight.took(seconds, trio.current_time())
+        self.in_flight.took(seconds, ended)
         self.lateness.took(seconds)
 
     async def _patiently(

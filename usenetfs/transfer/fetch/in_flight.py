@@ -59,4 +59,4 @@ class InFlight:
         if self._look_began is not None:
             return FEW
         flow = int(speed * self.delay)
-        return max(FEW + flow, 2 * flow)
+        return flow + max(FEW, flow)

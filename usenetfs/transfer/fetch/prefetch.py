@@ -10,8 +10,8 @@ Rules:
 - All readers together are ahead by ``budget`` bytes at most; those that read in order now share it
   evenly, and each may have at least :data:`LEAST` blocks.
 - Of a reader's blocks only so many are under way at once as fill the line (``in_flight.py``): a
-  slow reader does not take it from others in bursts, and for a quick one the number doubles until
-  it is served or has its share of the budget.
+  slow reader does not take it from others in bursts, and for a quick one the number grows until it
+  is served or has its share of the budget.
 - The first block of a file comes first: fetching ahead begins when it is there.
 - A seek or the close of the file gives up what was asked for and has not left for a server yet.
 - A fetch that fails is no error here: the reader will ask itself and hear the reason.
@@ -161,8 +161,8 @@ class Prefetcher:
     def _pump(self, reader: Reader) -> None:
         """Have as much under way as is useful."""
         speed = reader.pattern.speed
-        now = trio.current_time()
-        at_once = self._fetcher.in_flight.enough(speed, now) if speed else self._budget
+        in_flight = self._fetcher.in_flight
+        at_once = in_flight.enough(speed, trio.current_time()) if speed else self._budget
         place, step = reader.pattern.last or 0, reader.pattern.step
         while reader.next and len(reader.asked) < at_once:
             block = reader.next.popleft()

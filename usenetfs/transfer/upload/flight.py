@@ -102,7 +102,7 @@ class Flight:
         self._ran_dry = False
         self._salts: dict[ArticleId, bytes] = {}
         self._tracker = tracker
-        self._waited_for = 0
+        self._urgent = 0
         self._operations: dict[ArticleId, Operation] = {}
 
     def __repr__(self) -> str:
@@ -111,18 +111,23 @@ class Flight:
             f"checking={self.checker.waiting}>"
         )
 
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody waits until what is under way is seen."""
+        return self._urgent > 0
+
     @contextmanager
-    def waited_for(self) -> Iterator[None]:
-        """Somebody waits until all is seen: the last articles are asked for earlier."""
-        self._waited_for += 1
+    def urgent(self) -> Iterator[None]:
+        """Somebody waits: the last articles are asked for earlier."""
+        self._urgent += 1
         self._hurry_when_idle()
         try:
             yield
         finally:
-            self._waited_for -= 1
+            self._urgent -= 1
 
     def _hurry_when_idle(self) -> None:
-        if self._waited_for and not self.queue and not self._counts.active_posts:
+        if self._urgent and not self.queue and not self._counts.active_posts:
             self.checker.hurry()
 
     @property

@@ -107,8 +107,6 @@ class _Check:
     deadline: float = field(compare=False)
     opened: bool = field(compare=False)
     """Whether only opening the article settles it."""
-    regular: float = field(compare=False)
-    """When it is due if nobody hurries; ``due`` is before it for the early check alone."""
     hurried: bool = field(compare=False, default=False)
     """Whether it had its early check, or has it next."""
     tries: int = field(compare=False, default=0)
@@ -162,7 +160,7 @@ class PostChecker:
         for check in self._heap:
             if not (check.hurried or check.tries or check.opened):
                 check.hurried = True
-                check.due = min(check.regular, max(now, check.since + check.wait / EARLY))
+                check.due = min(check.due, max(now, check.since + check.wait / EARLY))
         heapq.heapify(self._heap)
         self._pulse.fire()
 
@@ -178,7 +176,7 @@ class PostChecker:
     ) -> None:
         now = trio.current_time()
         due = _moment(now + wait) if wait else now
-        self._push(_Check(due, article, message_id, server, now, wait, now + deadline, opened, due))
+        self._push(_Check(due, article, message_id, server, now, wait, now + deadline, opened))
 
     def _push(self, check: _Check) -> None:
         heapq.heappush(self._heap, check)
@@ -257,15 +255,16 @@ class PostChecker:
             self._again(check)
 
     def _again(self, check: _Check) -> None:
-        if check.due < check.regular:
-            check.due = check.regular
+        regular = _moment(check.since + check.wait)
+        if check.hurried and not check.tries and check.due < regular:  # it was the early one
+            check.due = regular
             self._push(check)
             return
         check.tries += 1
         again, ceiling = self._times.again, self._times.ceiling
         wait = min(check.wait * 2, ceiling) if again is None else again(check.tries)
         check.wait = max(wait, MIN_WAIT)
-        check.due = check.regular = _moment(trio.current_time() + check.wait)
+        check.due = _moment(trio.current_time() + check.wait)
         self._push(check)
 
 

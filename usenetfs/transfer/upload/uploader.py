@@ -139,7 +139,6 @@ class Uploader:
         self._progress = Pulse()
         self._preparing = 0
         self._feeding = False
-        self._urgent = 0
         self._filling = 0
         self._settling = 0
         self._rest_until = float("-inf")
@@ -213,14 +212,10 @@ class Uploader:
     @asynccontextmanager
     async def _hurrying(self) -> AsyncIterator[None]:
         """Somebody waits: nothing is held back to be packed better, nobody is given way to."""
-        self._urgent += 1
-        self._work.fire()
-        self._hurry.fire()
-        try:
-            with self.flight.waited_for():
-                yield
-        finally:
-            self._urgent -= 1
+        with self.flight.urgent():
+            self._work.fire()
+            self._hurry.fire()
+            yield
 
     @contextmanager
     def filling_the_line(self) -> Iterator[None]:
@@ -251,24 +246,24 @@ class Uploader:
             if was_feeding:
                 self._progress.fire()  # open articles need not wait for more
             await self._work.wait_at_most(self._staged.settle)
-            if not self._urgent:
+            if not self.flight.is_urgent:
                 await self._hurry.wait_at_most(GATHER)
 
     def _claim(self) -> list[Claim]:
         """A batch. While somebody waits, what is written all the time must not slip away: it is
         saved at this moment, so that it may be claimed, and steady until it was read."""
-        if self._urgent:
+        if self.flight.is_urgent:
             with suppress(UsenetfsError):  # whoever saves regularly tells of it
                 self.save()
         batch = self._staged.claim(
             max_blocks=MAX_BATCH, max_bytes=BATCH_BLOCKS * self._staged.block_size
         )
-        if self._urgent:
+        if self.flight.is_urgent:
             self._staged.steady.begin(claim.key for claim in batch)
         return batch
 
     def _must_give_way(self) -> bool:
-        if self._urgent or self._filling or self._staged.pressed:
+        if self.flight.is_urgent or self._filling or self._staged.pressed:
             return False
         return self._giving_way.should_wait(
             self._staged.changes, trio.current_time(), self._staged.usage()
@@ -380,7 +375,7 @@ class Uploader:
             idle = not self._feeding and not self._preparing and not self.batches
             leaving = (
                 self._packer.flush()
-                if self._urgent and idle
+                if self.flight.is_urgent and idle
                 else self._packer.due(
                     trio.current_time(), SETTLING_DELAY if self._settling else None
                 )
