@@ -229,7 +229,7 @@ def unpack(plaintext: bytes | bytearray | memoryview) -> Container:
     ends = tuple(accumulate((row[4] for row in rows), initial=payload_start))
     if ends[-1] != payload_end:
         raise ContainerError("the members' lengths do not add up to the payload's")
-    if view[payload_end:] != bytes(size - payload_end):
+    if bytes(view[payload_end:]) != bytes(size - payload_end):  # views compare octet by octet
         raise ContainerError("the padding is not zero")
     return Container(kind, rows, ends[:-1], view)
 
