@@ -125,11 +125,11 @@ def test_the_long_call_gives_its_result_or_its_error(
             return STATUS
 
     client = Client(None, name="photos")  # type: ignore[arg-type]
-    assert while_draining(client, lambda: asked.wait(10), "syncing") is True
+    assert while_draining(client, lambda: asked.wait(10), "syncing", leave="go home") is True
     assert "photos: syncing, 1.20 GB left" in capsys.readouterr().err
 
     def fail() -> None:
         raise NotMountedError("gone")
 
     with pytest.raises(NotMountedError, match="gone"):
-        while_draining(client, fail, "syncing")
+        while_draining(client, fail, "syncing", leave="go home")

@@ -10,13 +10,22 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from usenetfs.cli.exit_status import ExitStatus, exit_status
 from usenetfs.errors import NoHealthyServersError, UsenetfsError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+_CONTROL: Final = dict.fromkeys((*range(32), *range(127, 160)), "?")
+
+
+def clean(text: str) -> str:
+    """What a terminal might obey, or cannot show, as a question mark: names and servers do not get
+    to say it."""
+    return text.encode("utf-8", "replace").decode().translate(_CONTROL)
 
 
 def say(text: str) -> None:

@@ -15,12 +15,12 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from usenetfs.cli.graph import bar, graph, nice_top, resampled, shares
+from usenetfs.cli.output import clean
 from usenetfs.cli.status_view import (
     DOING,
     STATE_STYLE,
     cache_text,
     checkpoint_text,
-    clean,
     daemon_text,
     error_lines,
     limits_text,

@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from usenetfs.cli.output import clean
 from usenetfs.config.units import human_duration, human_size
 from usenetfs.control.model import (
     Amount,
@@ -40,8 +41,6 @@ DOING: Final = {
 }
 """By kind of job: what is being done, and with what."""
 
-_CONTROL: Final = dict.fromkeys((*range(32), *range(127, 160)), "?")
-
 
 def render(status: StatusReport, *, now: float | None = None) -> RenderableType:
     """Everything worth showing of ``status``; ``now`` is Unix time, for tests."""
@@ -57,12 +56,6 @@ def render(status: StatusReport, *, now: float | None = None) -> RenderableType:
     if status.recent_errors:
         parts += [Text(), *error_lines(status, moment)]
     return Group(*parts)
-
-
-def clean(text: str) -> str:
-    """What a terminal might obey, or cannot show, as a question mark: names and servers do not get
-    to say it."""
-    return text.encode("utf-8", "replace").decode().translate(_CONTROL)
 
 
 def title(status: StatusReport) -> Text:

@@ -14,7 +14,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from usenetfs.cli.output import console, note
+from usenetfs.cli.output import clean, console, note
 from usenetfs.config.units import human_duration, human_size
 from usenetfs.errors import DataUnavailableError, PartialTransferError
 
@@ -25,9 +25,6 @@ Event = dict[str, Any]
 
 PLAIN_INTERVAL: Final = 5.0
 """Seconds between two lines of progress where there is no terminal."""
-
-_CONTROL: Final = dict.fromkeys((*range(32), 127, *range(128, 160)), "?")
-"""What a terminal might obey: names do not get to say it."""
 
 
 class TransferView:
@@ -136,7 +133,7 @@ class TransferView:
         """What the bar is to show."""
         size = event["bytes"]
         safe = size["done"] - event.get("pending", 0)
-        current = "" if not event["current"] else _clean(event["current"][0])
+        current = "" if not event["current"] else clean(event["current"][0])
         doing = "waiting for the servers" if event["phase"] == "waiting" else self._doing
         return {
             "description": f"{doing} {current[-40:]}".strip(),
@@ -148,7 +145,7 @@ class TransferView:
         }
 
     def _file(self, event: Event) -> None:
-        line = f"{event['action']}: {_clean(event['path'])}"
+        line = f"{event['action']}: {clean(event['path'])}"
         if self._bars is not None:
             self._bars.console.print(line, markup=False, highlight=False)
         else:
@@ -156,9 +153,9 @@ class TransferView:
 
     def _say(self, text: str) -> None:
         if self._bars is not None:
-            self._bars.console.print(_clean(text), markup=False, highlight=False)
+            self._bars.console.print(clean(text), markup=False, highlight=False)
         else:
-            note(_clean(text))
+            note(clean(text))
 
 
 def progress_line(doing: str, event: Event) -> str:
@@ -181,10 +178,6 @@ def time_left(event: Event) -> str:
     """``24 s``, or nothing where it is not known."""
     seconds = event.get("time_left")
     return "" if seconds is None else human_duration(seconds)
-
-
-def _clean(text: str) -> str:
-    return text.translate(_CONTROL)
 
 
 def _bars() -> Progress:

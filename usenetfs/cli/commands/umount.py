@@ -11,10 +11,15 @@ from typing import Final
 from usenetfs import mounts
 from usenetfs.cli.context import Common
 from usenetfs.cli.output import note
-from usenetfs.cli.progress import INTERVAL, Line, progress_text, while_draining
+from usenetfs.cli.progress import Watch, while_draining
 from usenetfs.control.client import ControlClient
 from usenetfs.control.model import StatusReport
 from usenetfs.errors import ControlError, MountError, NotMountedError, UsageError
+
+LEAVE: Final = (
+    "Ctrl-C stops waiting, not the unmounting; usenetfs umount --lazy unmounts at once, and what is"
+    " staged on this disk goes up after the next mount"
+)
 
 LAZY_TIMEOUT: Final = 60.0
 """Seconds that a daemon may take to end when it has nothing to wait for."""
@@ -30,7 +35,7 @@ def run(common: Common, mountpoint: Path, *, lazy: bool) -> None:
         return
     daemon = _process(status.pid)
     try:
-        while_draining(client, lambda: client.unmount(lazy=lazy), "unmounting")
+        while_draining(client, lambda: client.unmount(lazy=lazy), "unmounting", leave=LEAVE)
         if daemon is not None:
             _wait_for_end(daemon, client, LAZY_TIMEOUT if lazy else None)
     finally:
@@ -80,9 +85,9 @@ def _process(pid: int) -> int | None:
 
 def _wait_for_end(daemon: int, client: ControlClient, timeout: float | None) -> None:
     deadline = None if timeout is None else time.monotonic() + timeout
-    with Line() as line:
-        while not select.select([daemon], [], [], INTERVAL)[0]:
-            line.show(progress_text(client, "finishing"))
+    with Watch(client, "finishing", leave=LEAVE) as watch:
+        while not select.select([daemon], [], [], watch.interval)[0]:
+            watch.look()
             if deadline is not None and time.monotonic() > deadline:
                 raise ControlError(
                     "the daemon is unmounted and has not ended yet",
