@@ -283,6 +283,17 @@ async def uploading(world: World) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
+async def stored_file(world: World, data: bytes) -> InodeId:
+    """A file that is only on the servers."""
+    async with uploading(world):
+        inode = world.new_file(len(data))
+        world.write(inode, 0, data)
+        await world.uploader.sync()
+    world.fetcher.drop_memory()
+    world.servers.calls.clear()
+    return inode
+
+
 async def drop_caches(world: World) -> None:
     world.fetcher.drop_memory()
     await trio.to_thread.run_sync(world.cache.drop_all)

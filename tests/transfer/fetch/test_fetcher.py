@@ -14,31 +14,18 @@ from tests.transfer.world import (
     BLOCK,
     ExpectLog,
     FakeServers,
-    World,
     opened_world,
+    stored_file,
     until,
-    uploading,
 )
 from usenetfs import logs
 from usenetfs.config.models import LogSection
 from usenetfs.errors import DataUnavailableError
-from usenetfs.types import InodeId
 
 
 @pytest.fixture
 def servers() -> FakeServers:
     return FakeServers()
-
-
-async def stored_file(world: World, data: bytes) -> InodeId:
-    """A file that is only on the servers."""
-    async with uploading(world):
-        inode = world.new_file(len(data))
-        world.write(inode, 0, data)
-        await world.uploader.sync()
-    world.fetcher.drop_memory()
-    world.servers.calls.clear()
-    return inode
 
 
 async def test_all_readers_share_one_fetch(

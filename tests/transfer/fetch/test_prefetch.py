@@ -11,8 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.transfer.test_fetcher import stored_file
-from tests.transfer.world import BLOCK, FakeServers, World, opened_world, uploading
+from tests.transfer.world import BLOCK, FakeServers, World, opened_world, stored_file, uploading
 from usenetfs.net.providers import FetchedBody
 from usenetfs.net.urgency import Urgency
 from usenetfs.transfer.fetch.prefetch import LEAST, Prefetcher, Reader

@@ -10,8 +10,7 @@ from pathlib import Path
 import trio
 from trio.testing import MockClock
 
-from tests.transfer.test_fetcher import stored_file
-from tests.transfer.world import BLOCK, FakeServers, opened_world
+from tests.transfer.world import BLOCK, FakeServers, opened_world, stored_file
 from usenetfs.net.providers import FetchedBody
 from usenetfs.net.urgency import Urgency
 from usenetfs.types import Lane, MessageId
