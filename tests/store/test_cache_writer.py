@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from usenetfs.store import cache_writer
 from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.cache_writer import MAX_WAITING, CacheWriter
 from usenetfs.types import ArticleId
@@ -54,14 +53,11 @@ def test_a_slow_disk_holds_up_nobody_and_fills_no_memory(tmp_path: Path) -> None
     assert len(cache) == 1 + MAX_WAITING
 
 
-def test_processor_time_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_writer, "BURST", 0.0)
-    monkeypatch.setattr(cache_writer, "PROCESSOR_SHARE", 0.0)
-    cache = cache_in(tmp_path)
-    with CacheWriter(cache) as writer:
-        writer.put(ArticleId(1), os.urandom(100_000))
-    with CacheWriter(cache) as writer:
-        writer._spent(0.1)
+def test_what_the_budget_does_not_admit_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with CacheWriter(cache_in(tmp_path)) as writer:
+        monkeypatch.setattr(writer._budget, "admits", lambda now: False)
         assert not writer.put(ArticleId(2), b"x")
         assert writer.skipped == 1
 

@@ -1,8 +1,9 @@
 """Fetched bodies on their way to the disk cache, in a thread of their own.
 
 Owns that thread and the short queue before it. Reading never waits for the cache: what comes faster
-than the disk takes it is not cached (it can be fetched again), so the memory that waits here is
-bounded. One thread, because several only take processor time away from those who read.
+than the disk takes it, or than readers would not feel (``write_budget.py``), is not cached: it can
+be fetched again. So the memory that waits here is bounded. One thread, because several only take
+processor time away from those who read.
 """
 
 from __future__ import annotations
@@ -16,20 +17,13 @@ from types import TracebackType
 from typing import Final, Self
 
 from usenetfs.store.article_cache import ArticleCache
+from usenetfs.store.write_budget import WriteBudget
 from usenetfs.types import ArticleId
 
 log = logging.getLogger("usenetfs.store")
 
 MAX_WAITING: Final = 8
 """Bodies that wait; one more may be being written."""
-
-PROCESSOR_SHARE: Final = 0.05
-"""Of each processor there is, that writing may take: on two as much as caches a hundred and thirty
-megabytes a second, more than a gigabit line carries. A server so near that it is faster can be
-asked again. Three times as much cost a tenth of the speed at which two processors read from one."""
-
-BURST: Final = 0.1
-"""Seconds of processor time that may be used at once after a rest: some hundred articles."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -43,10 +37,7 @@ class CacheWriter:
         self._changed = threading.Condition()
         self._stopped = False
         self._thread = threading.Thread(target=self._work, name="cache-writer", daemon=True)
-        self._share = PROCESSOR_SHARE * (os.cpu_count() or 1)
-        self._started = time.monotonic()
-        self._used = 0.0
-        """Seconds of processor time, see :meth:`_spent`."""
+        self._budget = WriteBudget(os.cpu_count() or 1, time.monotonic())
         self.skipped = 0
         """Bodies not cached because they came too fast."""
 
@@ -70,21 +61,13 @@ class CacheWriter:
 
     def put(self, article: ArticleId, body: Buffer) -> bool:
         """Have a body cached, unless too many wait already. The body must not change any more."""
-        if len(self._waiting) >= MAX_WAITING or self._used > self._allowed():
+        if not self._budget.admits(time.monotonic()) or len(self._waiting) >= MAX_WAITING:
             self.skipped += 1
             return False
         with self._changed:
             self._waiting.append((article, body))
             self._changed.notify()
         return True
-
-    def _allowed(self) -> float:
-        """Seconds of processor time that writing may have taken by now."""
-        return BURST + self._share * (time.monotonic() - self._started)
-
-    def _spent(self, seconds: float) -> None:
-        """Time that was not used does not save up beyond the burst."""
-        self._used = max(self._used, self._allowed() - BURST) + seconds
 
     def _work(self) -> None:
         while True:
@@ -100,4 +83,4 @@ class CacheWriter:
             except Exception:
                 log.exception("a fault of usenetfs in the cache's writer; the cache goes on")
             del body
-            self._spent(time.thread_time() - before)
+            self._budget.spent(time.thread_time() - before, time.monotonic())
