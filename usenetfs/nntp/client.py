@@ -210,7 +210,7 @@ class ClientProtocol:
     def __init__(
         self,
         *,
-        buffer_size: int = 64 * 1024,
+        buffer_size: int = 128 * 1024,
         max_response: int = 4 << 20,
         post_ahead: bool = False,
     ) -> None:

@@ -74,8 +74,8 @@ class ResponseFramer:
         self._block = bytearray()
         self._yenc_at = -1
         self._yenc: YencStream | None = None
-        self._direct = False
-        """Whether the buffer given out last is the decoder's."""
+        self._direct = 0
+        """Octets of the decoder's memory that were given out; 0: of this buffer's."""
         self._preamble: tuple[bytes, ...] | None = None
         self.discreet = False
         """Set once a secret was sent, which a server may echo: errors then quote nothing."""
@@ -95,13 +95,14 @@ class ResponseFramer:
 
     def buffer(self) -> memoryview:
         """Where to receive to; never empty."""
-        self._direct = False
+        self._direct = 0
         if self._phase is _Phase.YENC and not self.pending:
             assert self._yenc is not None
             room = self._yenc.room()
             if room is not None:
-                self._direct = True
-                return room[: len(self._buffer)]  # where it may have to go back to
+                room = room[: len(self._buffer)]  # where it may have to go back to
+                self._direct = len(room)
+                return room
         return self._view[self._end :]
 
     def commit(self, count: int) -> bool:
@@ -114,7 +115,9 @@ class ResponseFramer:
         return False
 
     def _commit_direct(self, count: int) -> bool:
-        self._direct = False
+        if not 0 < count <= self._direct:
+            raise LocalProtocolError(f"{count} octets do not fit the buffer that was given")
+        self._direct = 0
         assert self._yenc is not None
         surplus = self._yenc.received(count)
         self._consume(0, count - len(surplus))
