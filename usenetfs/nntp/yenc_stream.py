@@ -31,7 +31,7 @@ from typing import Final
 
 from sabctools import Decoder, EncodingFormat, NNTPResponse
 
-from usenetfs.errors import LocalProtocolError, RemoteProtocolError
+from usenetfs.errors import RemoteProtocolError
 from usenetfs.nntp.grammar import BLOCK_END, CRLF
 
 YENC_MARK: Final = b"\r\n=ybegin "
