@@ -88,10 +88,9 @@ def _holes(path: Path, size: int) -> list[tuple[int, int]]:
     return found
 
 
-async def _work(world: World, promised: dict[InodeId, bytes], rng: random.Random) -> None:
-    """Write, sync and forget about it, again and again, until the power goes."""
+def _files(world: World) -> Files:
     inodes = LiveInodes(world.index)
-    files = Files(
+    return Files(
         world.index,
         inodes,
         world.staged,
@@ -101,6 +100,11 @@ async def _work(world: World, promised: dict[InodeId, bytes], rng: random.Random
         staging_limit=1 << 30,
         pending=Pending(world.index, inodes, world.staged),
     )
+
+
+async def _work(world: World, promised: dict[InodeId, bytes], rng: random.Random) -> None:
+    """Write, sync and forget about it, again and again, until the power goes."""
+    files = _files(world)
     numbers = [world.new_file() for _ in range(6)]
     contents = {inode: bytearray() for inode in numbers}
     while True:
@@ -154,3 +158,48 @@ async def test_what_was_synced_survives_a_power_cut(
         for inode, content in promised.items():
             assert await world.read(inode, 0, len(content)) == content
         assert world.index.check() == []
+
+
+@pytest.mark.parametrize("waited", [0, 10])
+@pytest.mark.parametrize("size", [3000, 3 * BLOCK])
+@pytest.mark.parametrize("length", [None, 0, 100, BLOCK + 100])
+async def test_what_a_power_cut_brings_back_is_whole(
+    tmp_path: Path,
+    patient_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    length: int | None,
+    size: int,
+    waited: float,
+) -> None:
+    """Of a file that was synced, and then deleted (``length`` None) or cut, which was not: it is
+    there with all its bytes, or as it was made last. Else saving by rename could lose the old file
+    before the new one has its name."""
+    servers = FakeServers()
+    data = random.Random(size).randbytes(size)
+    (tmp_path / "one").mkdir()
+    async with opened_world(tmp_path / "one", servers) as world:
+        platter = Platter(tmp_path / "one", tmp_path / "two")
+        platter.watch(world, monkeypatch)
+        files = _files(world)
+        inode = world.new_file()
+        await files.write(inode, 0, data)
+        await files.sync(inode)
+        if length is None:
+            world.delete(inode)
+        else:
+            files.resize(inode, min(length, size))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.freer.run)
+            await trio.sleep(waited)
+            nursery.cancel_scope.cancel()
+        if waited and not length:
+            assert world.staging.usage() == 0
+        left = platter.cut()
+    async with opened_world(left, servers) as world:
+        world.staged.sweep()
+        row = world.index.inodes.get(inode)
+        if row is None:
+            assert waited, "nothing was synced yet"
+            return
+        assert row.size in (size, length) if waited else row.size == size
+        assert await world.read(inode, 0, row.size) == data[: row.size]

@@ -168,7 +168,7 @@ class World:
             self.index.dirents.remove(ROOT_INODE, b"file-%d" % inode)
             self.staged.forget_inode(inode)
             self.index.inodes.delete(inode)
-        self.staged.remove_files(inode)
+        self.staged.deleted(inode)
 
     def write(self, inode: InodeId, offset: int, data: bytes) -> None:
         """Write and save."""

@@ -163,11 +163,11 @@ class Files:
             self._inodes.change(resized)
             return
         with self._index.transaction():
-            kept = self._staged.cut(inode, size)
+            cut = self._staged.cut(inode, size)
             self._cut_block_map(inode, size)
             self._index.inodes.update(resized)
         self._inodes.written(resized)
-        self._staged.cut_done(inode, size, kept)
+        self._staged.cut_done(inode, size, cut)
 
     async def resize_in_steps(self, inode: InodeId, size: int) -> None:
         """:meth:`resize`, letting others work in between when many blocks go.
@@ -290,7 +290,7 @@ class Files:
                     break
         for inode in gone:
             self._inodes.gone(inode)
-            self._staged.remove_files(inode)
+            self._staged.deleted(inode)
         return inodes[len(gone) :]
 
     async def delete_leftovers(self) -> None:

@@ -231,7 +231,7 @@ class TreeStore:
             for row in made:
                 with self._index.transaction():
                     self._staged.forget_inode(row.id)
-                self._staged.remove_files(row.id)
+                self._staged.deleted(row.id)
             raise
         self._namespace.rows_written(*changed.values())
         self._staged.saved(blocks)

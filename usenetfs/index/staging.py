@@ -255,6 +255,13 @@ class StagingTable:
         )
         return None if number is None else BlockNumber(number)
 
+    def numbers(self, inode: InodeId, first: BlockNumber) -> list[BlockNumber]:
+        """All staged blocks of a file from ``first`` on."""
+        found = self._database.rows(
+            "SELECT block FROM local_staging WHERE inode = ? AND block >= ?", (inode, first)
+        )
+        return [BlockNumber(number) for (number,) in found]
+
     def of_inode(
         self,
         inode: InodeId,

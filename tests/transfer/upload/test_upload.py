@@ -454,6 +454,28 @@ async def test_staging_is_freed_only_after_the_log_is_synced(
     assert events.index("sync") < events.index("free")
 
 
+async def test_what_is_given_up_anew_during_the_sync_is_freed_after_the_next(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit that took the newer row away may have come too late for this one."""
+    async with opened_world(tmp_path, servers) as world:
+        key = (world.new_file(BLOCK), BlockNumber(0))
+        world.staging.write(*key, 0, os.urandom(BLOCK))
+        sync = world.index.sync
+
+        def give_up_meanwhile() -> None:
+            monkeypatch.setattr(world.index, "sync", sync)
+            sync()
+            trio.from_thread.run_sync(world.freer.add, [key])
+
+        monkeypatch.setattr(world.index, "sync", give_up_meanwhile)
+        world.freer.add([key])
+        await world.freer.free_now()
+        assert world.staging.usage() > 0
+        await world.freer.free_now()
+        assert world.staging.usage() == 0
+
+
 async def test_a_block_written_again_before_it_is_freed_keeps_its_bytes(
     tmp_path: Path, servers: FakeServers, patient_clock: MockClock
 ) -> None:

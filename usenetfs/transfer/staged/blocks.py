@@ -35,7 +35,7 @@ from usenetfs.index.index import Index
 from usenetfs.index.staging import StagedBlock, StagingState
 from usenetfs.store.extents import Extents
 from usenetfs.store.staging import Staging
-from usenetfs.transfer.staged.hot_blocks import Claim, HotBlock, HotTable, Key
+from usenetfs.transfer.staged.hot_blocks import Claim, CutBlocks, HotBlock, HotTable, Key
 from usenetfs.transfer.staged.steady import SteadyBlocks
 from usenetfs.types import BlockNumber, InodeId
 
@@ -88,6 +88,9 @@ class StagedBlocks:
         """Called when something may be ready for upload; the uploader waits for it."""
         self.on_change: Callable[[InodeId], None] = lambda inode: None
         """Called before a file's bytes change, whatever of it is staged."""
+        self.on_cut: Callable[[list[Key]], None] = lambda keys: None
+        """Called with blocks that were cut off a file; and when a file was deleted:"""
+        self.on_deleted: Callable[[InodeId], None] = lambda inode: None
 
     def __repr__(self) -> str:
         return (
@@ -218,7 +221,7 @@ class StagedBlocks:
         if hot.extents.covers(0, length):
             hot.whole = True
 
-    def cut(self, inode: InodeId, size: int) -> list[HotBlock]:
+    def cut(self, inode: InodeId, size: int) -> CutBlocks:
         """The file now ends at byte ``size``: rows of what is staged beyond it go, unsaved ones
         before it are saved.
 
@@ -230,18 +233,21 @@ class StagedBlocks:
         edge = self.get(inode, BlockNumber(number)) if keep else None
         if edge is not None and not edge.saved:
             self._index.staging.put(self._row(edge))
+        unsaved = self._unsaved.of_inode(inode)
+        first_gone = BlockNumber(number + (keep > 0))
+        gone = {hot.number for hot in unsaved if hot.number >= first_gone}
+        gone.update(self._index.staging.numbers(inode, first_gone))
         self._index.staging.truncate(inode, size)
-        kept = [hot for hot in self._unsaved.of_inode(inode) if hot.number < number]
+        kept = [hot for hot in unsaved if hot.number < number]
         self._index.staging.put_many([self._row(hot) for hot in kept])
-        return kept
+        return CutBlocks(kept, [(inode, block) for block in gone])
 
-    def cut_done(self, inode: InodeId, size: int, kept: Iterable[HotBlock]) -> None:
-        """The transaction of :meth:`cut` is committed; nothing was awaited since. Frees the local
-        disk beyond ``size``."""
-        number = size // self.block_size
-        self._drop(inode, number)
-        self.saved(kept)
-        self._staging.truncate(inode, size)
+    def cut_done(self, inode: InodeId, size: int, cut: CutBlocks) -> None:
+        """The transaction of :meth:`cut` is committed; nothing was awaited since. Its bytes stay
+        until that is durable (``freeing.py``); beyond a block's length nobody looks at them."""
+        self._drop(inode, size // self.block_size)
+        self.saved(cut.kept)
+        self.on_cut(cut.gone)
 
     def forget_inode(self, inode: InodeId) -> None:
         """The file is deleted. Call inside a transaction."""
@@ -249,9 +255,10 @@ class StagedBlocks:
         self._drop(inode, 0)
         self._index.staging.delete_inode(inode)
 
-    def remove_files(self, inode: InodeId) -> None:
-        """Free the local disk of a deleted file, after its rows are gone."""
-        self._staging.discard_inode(inode)
+    def deleted(self, inode: InodeId) -> None:
+        """The transaction of :meth:`forget_inode` is committed. Its bytes stay until that is
+        durable."""
+        self.on_deleted(inode)
 
     def _drop(self, inode: InodeId, first: int) -> None:
         """Forget the blocks of a file from ``first`` on."""
@@ -477,6 +484,10 @@ class StagedBlocks:
                 by_inode.setdefault(inode, []).append(number)
         for inode, numbers in by_inode.items():
             self._staging.discard(inode, numbers)
+
+    def free_file(self, inode: InodeId) -> None:
+        """Give all disk space of a deleted file back, under the same condition."""
+        self._staging.discard_inode(inode)
 
     @property
     def reclaimable(self) -> bool:

@@ -2,7 +2,9 @@
 
 A block may leave staging when the index no longer lists it **and that commit is on the disk**: if
 the row came back after a power cut and its bytes were gone, zeros would be uploaded in their place.
-So what was settled is collected, the index's log is synced, and only then are the bytes freed.
+That holds whatever took the row away: its content was seen on the servers, its file was cut, or
+deleted (a file that another was renamed over has been synced, as often as not). So all of that is
+collected, the index's log is synced, and only then are the bytes freed.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from usenetfs.index.index import Index
 from usenetfs.transfer.pulse import Pulse
 from usenetfs.transfer.staged.blocks import StagedBlocks
 from usenetfs.transfer.staged.hot_blocks import Key
+from usenetfs.types import InodeId
 
 log = logging.getLogger("usenetfs.upload")
 
@@ -33,39 +36,58 @@ class Freer:
     def __init__(self, index: Index, staged: StagedBlocks) -> None:
         self._index = index
         self._staged = staged
-        self._settled: list[Key] = []
+        self._blocks: list[Key] = []
+        self._files: list[InodeId] = []
         self._work = Pulse()
+        self._turn = trio.Lock()
         self.freed = Pulse()
         """Fires after each round: there may be room in staging."""
+        staged.on_cut = self._add_cut
+        staged.on_deleted = self._add_file
 
     def __repr__(self) -> str:
-        return f"<Freer waiting={len(self._settled)}>"
+        return f"<Freer waiting={len(self._blocks)} files={len(self._files)}>"
 
     def add(self, keys: Iterable[Key]) -> None:
-        """These blocks' rows are gone from the index."""
-        self._settled.extend(keys)
+        """These blocks were settled: their rows are gone from the index."""
+        self._blocks.extend(keys)
         self._work.fire()
+
+    def _add_cut(self, keys: Iterable[Key]) -> None:
+        self._blocks.extend(keys)
+
+    def _add_file(self, inode: InodeId) -> None:
+        self._files.append(inode)
 
     async def run(self) -> None:
         """Free in rounds until cancelled."""
         while True:
             await self._work.wait_at_most(IDLE_INTERVAL)
-            if self._settled:
+            if self._blocks:
                 await trio.sleep(INTERVAL)  # others will follow: one sync for all of them
             await self.free_now()
 
     async def free_now(self) -> None:
-        """One round: sync, then free what was settled before the sync."""
-        keys, self._settled = self._settled, []
-        if not keys and not self._staged.reclaimable:
+        """One round: sync, then free what was given up before the sync."""
+        async with self._turn:
+            await self._free()
+
+    async def _free(self) -> None:
+        blocks, self._blocks = self._blocks, []
+        files, self._files = self._files, []
+        if not blocks and not files and not self._staged.reclaimable:
             await trio.lowlevel.checkpoint()
             return
         try:
-            if keys:
+            if blocks or files:
                 await trio.to_thread.run_sync(self._index.sync)
-                self._staged.free(keys)
+                again = set(self._blocks)  # written and given up anew: the next sync covers that
+                self._staged.free(key for key in blocks if key not in again)
+                for inode in files:
+                    self._staged.free_file(inode)
             await trio.to_thread.run_sync(self._staged.reclaim)
         except LocalStorageError as error:
             log.warning("staging could not be freed now: %s; it is tried again", error)
-            self._settled.extend(keys)
+            self._blocks.extend(blocks)
+            self._files.extend(files)
         self.freed.fire()

@@ -1,5 +1,6 @@
-"""Staged blocks in memory: as they are (:class:`HotBlock`), and as an upload took them
-(:class:`Claim`). Values of ``blocks.py``, which explains them and alone changes them.
+"""Staged blocks in memory: as they are (:class:`HotBlock`), as an upload took them
+(:class:`Claim`), and as a truncation leaves them (:class:`CutBlocks`). Values of ``blocks.py``,
+which explains them and alone changes them.
 """
 
 from __future__ import annotations
@@ -62,6 +63,15 @@ class Claim:
     def staged_end(self) -> int:
         """Where the last staged byte of the block ends."""
         return self.extents[-1][1] if self.extents else 0
+
+
+@dataclass(frozen=True, slots=True)
+class CutBlocks:
+    """A file was shortened. ``kept``: blocks before its end, saved with that. ``gone``: blocks
+    behind it."""
+
+    kept: list[HotBlock]
+    gone: list[Key]
 
 
 class HotTable:
