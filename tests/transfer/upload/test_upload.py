@@ -141,6 +141,22 @@ async def test_a_file_cut_while_it_is_sent(
         assert await world.read(inode, 0, BLOCK) == data[:10] + bytes(BLOCK - 10)
 
 
+async def test_a_block_cut_while_it_waits_for_company_is_uploaded_as_it_is_then(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock
+) -> None:
+    data = os.urandom(100)
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        inode = world.new_file(10)
+        world.write(inode, 0, data)
+        await until(lambda: world.uploader.packing == 1)
+        with world.index.transaction():
+            cut = world.staged.cut(inode, 10)
+        world.staged.cut_done(inode, 10, cut)
+        with trio.fail_after(60):
+            await world.uploader.sync()
+        await comes_back(world, inode, data[:10])
+
+
 async def test_a_block_written_again_after_it_was_cut_settles_with_one_article(
     tmp_path: Path, servers: FakeServers, patient_clock: MockClock
 ) -> None:

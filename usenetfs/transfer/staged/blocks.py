@@ -246,6 +246,7 @@ class StagedBlocks:
         """The transaction of :meth:`cut` is committed; nothing was awaited since. Its bytes stay
         until that is durable (``freeing.py``); beyond a block's length nobody looks at them."""
         self._drop(inode, size // self.block_size)
+        self._passed_over = True  # what the end cuts through may have been claimed, and is not now
         self.saved(cut.kept)
         self.on_cut(cut.gone)
 
