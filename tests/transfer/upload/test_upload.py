@@ -24,6 +24,7 @@ from usenetfs.article.wire import OutgoingArticle
 from usenetfs.errors import (
     DiskFullError,
     DuplicateArticleError,
+    LocalStorageError,
     NetworkError,
     PostInDoubtError,
     PostRejectedError,
@@ -552,3 +553,71 @@ async def test_what_is_saved_later_than_it_was_written_is_not_forgotten(
         world.save()
         await world.uploader.sync()
         assert world.staged.get(early, BlockNumber(0)) is None
+
+
+async def test_a_block_that_cannot_be_read_holds_up_no_other(
+    tmp_path: Path,
+    servers: FakeServers,
+    patient_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    expect_log: ExpectLog,
+) -> None:
+    expect_log("^1 blocks cannot be uploaded now: cannot read")
+    async with opened_world(tmp_path, servers) as world:
+        files = [(world.new_file(100), os.urandom(100)) for _ in range(10)]
+        bad, _ = files.pop(3)
+        read = world.staging.read
+        healed = False
+
+        def read_but_one(inode: InodeId, block: BlockNumber, start: int, length: int) -> bytes:
+            if inode == bad and not healed:
+                raise LocalStorageError("cannot read: Input/output error")
+            return read(inode, block, start, length)
+
+        monkeypatch.setattr(world.staging, "read", read_but_one)
+        for inode, data in files:
+            world.write(inode, 0, data)
+        world.write(bad, 0, b"x" * 100)
+        async with uploading(world):
+            await until(lambda: world.index.staging.files() == [bad], seconds=60)
+            assert world.errors
+            healed = True
+            with trio.fail_after(60):
+                await world.uploader.sync()
+            for inode, data in files:
+                await comes_back(world, inode, data)
+
+
+async def test_who_joins_a_segment_whose_article_cannot_be_recorded_is_uploaded_too(
+    tmp_path: Path,
+    servers: FakeServers,
+    patient_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    expect_log: ExpectLog,
+) -> None:
+    expect_log("^2 blocks cannot be uploaded now: no space left")
+    data = os.urandom(BLOCK)
+    async with opened_world(tmp_path, servers) as world:
+        one, two = world.new_file(BLOCK), world.new_file(BLOCK)
+        reserve = world.uploader._reserve_numbers
+        failed = False
+
+        async def fail_once(count: int) -> None:
+            nonlocal failed
+            if failed:
+                return await reserve(count)
+            failed = True
+            world.write(two, 0, data)
+            (segment,) = world.uploader._in_flight.values()
+            await until(lambda: len(segment.claims) == 2)
+            raise DiskFullError("no space left")
+
+        monkeypatch.setattr(world.uploader, "_reserve_numbers", fail_once)
+        world.write(one, 0, data)
+        async with uploading(world):
+            await until(lambda: failed)
+            with trio.fail_after(60):
+                await world.uploader.sync()
+            await comes_back(world, one, data)
+            await comes_back(world, two, data)
+    assert servers.calls["post"] == 1

@@ -283,16 +283,16 @@ class Uploader:
 
     async def _prepare(self, batch: Sequence[Claim], full: list[Article]) -> None:
         """Read, hash, link what is known, compress and pack the rest; adds to ``full``."""
-        bases = [
-            b""
-            if claim.whole
-            else await self._content.base(claim.inode, claim.number, lane=Lane.METADATA)
-            for claim in batch
-        ]
-        if self._settings.codec in FAST:
-            prepared = await self._prepare_at_once(batch, bases)
-        else:
-            prepared = await self._prepare_what_is_new(batch, bases)
+        try:
+            prepared = await self._read(batch)
+        except Exception:
+            if len(batch) == 1:
+                raise
+            # Else those beside a block that cannot be read would be claimed with it each time.
+            for claim in batch:
+                with self._giving_up([claim]):
+                    await self._prepare([claim], full)
+            return
         now = trio.current_time()
         for claim, length, digest, codec, payload in prepared:
             if self._drop_torn(claim) or self._link(claim, length, digest):
@@ -301,6 +301,17 @@ class Uploader:
             segment = PreparedSegment(digest, codec, length, view, [claim])
             self._in_flight[digest] = segment
             full += self._packer.add(segment, now)
+
+    async def _read(self, batch: Sequence[Claim]) -> list[Prepared]:
+        bases = [
+            b""
+            if claim.whole
+            else await self._content.base(claim.inode, claim.number, lane=Lane.METADATA)
+            for claim in batch
+        ]
+        if self._settings.codec in FAST:
+            return await self._prepare_at_once(batch, bases)
+        return await self._prepare_what_is_new(batch, bases)
 
     async def _prepare_at_once(
         self, batch: Sequence[Claim], bases: Sequence[Buffer]
@@ -391,9 +402,8 @@ class Uploader:
         if not articles:
             await trio.lowlevel.checkpoint()
             return
-        claims = [claim for article in articles for segment in article for claim in segment.claims]
         recorded: list[Recorded] = []
-        with self._giving_up(claims):
+        with self._giving_up(articles=articles):
             await self._reserve_numbers(len(articles))
             recorded = self._record(articles)
         if recorded:
@@ -467,20 +477,23 @@ class Uploader:
     # --- after an error --------------------------------------------------------------------------
 
     @contextmanager
-    def _giving_up(self, claims: Sequence[Claim]) -> Iterator[None]:
-        """Whatever fails inside concerns these claims alone."""
+    def _giving_up(
+        self, claims: Sequence[Claim] = (), *, articles: Sequence[Article] = ()
+    ) -> Iterator[None]:
+        """Whatever fails inside concerns these claims alone, and those of ``articles``: all that
+        have joined them by then."""
         try:
             yield
         except UsenetfsError as error:
-            log.warning("%d blocks cannot be uploaded now: %s", len(claims), error)
+            given_up = self._give_up([*claims, *_claims_of(articles)])
+            log.warning("%d blocks cannot be uploaded now: %s", given_up, error)
             self._report(error)
-            self._give_up(claims)
         except Exception as error:
-            log.exception("a fault of usenetfs stopped the upload of %d blocks", len(claims))
+            given_up = self._give_up([*claims, *_claims_of(articles)])
+            log.exception("a fault of usenetfs stopped the upload of %d blocks", given_up)
             self._report(UsenetfsError(f"internal error while uploading: {error!r}"))
-            self._give_up(claims)
 
-    def _give_up(self, claims: Sequence[Claim]) -> None:
+    def _give_up(self, claims: Sequence[Claim]) -> int:
         self._rest_until = trio.current_time() + REST
         for claim in claims:
             self._staged.give_up(claim)
@@ -488,3 +501,8 @@ class Uploader:
         for digest, segment in list(self._in_flight.items()):
             if segment.article is None and given_up.issuperset(map(id, segment.claims)):
                 del self._in_flight[digest]
+        return len(claims)
+
+
+def _claims_of(articles: Sequence[Article]) -> Iterator[Claim]:
+    return (claim for article in articles for segment in article for claim in segment.claims)
