@@ -10,7 +10,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from usenetfs.errors import ArticleMissingError, NoHealthyServersError, UsenetfsError
+from tests.transfer.world import ExpectLog
+from usenetfs.errors import (
+    ArticleMissingError,
+    DiskFullError,
+    NoHealthyServersError,
+    UsenetfsError,
+)
 from usenetfs.transfer.upload.post_check import AT_ONCE, EARLY, CheckTimes, PostChecker
 from usenetfs.types import ArticleId, Lane, MessageId
 
@@ -221,3 +227,27 @@ async def test_an_early_check_that_finds_nothing_changes_nothing(
         gaps = [b - a for a, b in pairwise(regular)]
         assert gaps == pytest.approx([1, 2, 4, 8, 8])
         assert world.errors == []
+
+
+async def test_a_loss_that_cannot_be_written_down_is_told_again_later(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, expect_log: ExpectLog
+) -> None:
+    """Also where the one server said no and another is out of reach."""
+    expect_log("did not appear")
+    async with checking() as world:
+        world.answer = lambda _: NoHealthyServersError("away", reasons={"beta": "refused"})
+        written, full = world.not_seen, True
+
+        def not_seen(article: ArticleId, error: UsenetfsError) -> None:
+            if full:
+                raise DiskFullError("no space left")
+            written(article, error)
+
+        monkeypatch.setattr(world, "not_seen", not_seen)
+        world.checker.posted(ONE, ID, "alpha")
+        await trio.sleep(2 * TIMES.deadline)
+        assert any(isinstance(error, DiskFullError) for error in world.errors)
+        assert world.outcomes == []
+        full = False
+        await trio.sleep(2 * TIMES.deadline)
+        assert [article for _, article, _ in world.outcomes] == [ONE]

@@ -207,7 +207,7 @@ class PostChecker:
 
     async def _work(self, check: _Check) -> None:
         try:
-            if not await self._look(check):
+            if not await self._is_over(check):
                 self._later(check)
         except UsenetfsError as error:
             self._postpone(check, error)
@@ -217,15 +217,20 @@ class PostChecker:
             self._under_way -= 1
 
     def _postpone(self, check: _Check, error: UsenetfsError) -> None:
-        """The check came to nothing. Where that is neither the article's fault nor an answer, its
-        deadline moves with the time lost."""
-        if _has_answered(check, error):
-            self._later(check)
-            return
+        """The check came to nothing, or what it found could not be written down. That is not the
+        article's fault, so its deadline moves with the time lost."""
         log.info("a posted article cannot be checked now (%s): again later", error)
         self._report(error)
         check.deadline += max(check.wait, MIN_WAIT)
         self._again(check)
+
+    async def _is_over(self, check: _Check) -> bool:
+        try:
+            return await self._look(check)
+        except UsenetfsError as error:
+            if _has_answered(check, error):
+                return False
+            raise
 
     async def _look(self, check: _Check) -> bool:
         """Whether the check is over."""
