@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from usenetfs.store.article_cache import ArticleCache
+from usenetfs.store import article_cache
+from usenetfs.store.article_cache import TRIES, ArticleCache
 from usenetfs.types import ArticleId, article_id
 
 SIZE = 8192
@@ -148,6 +149,25 @@ def test_a_deleted_directory_is_made_again(cache: ArticleCache, tmp_path: Path) 
     assert cache.stats().errors == 0
 
 
+def test_a_directory_may_be_deleted_while_an_article_is_written(
+    cache: ArticleCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, times = article_cache._write_and_rename, 0
+
+    def write_late(temporary: str, path: str, content: bytes) -> None:
+        nonlocal times
+        times += 1
+        if times < TRIES:
+            shutil.rmtree(tmp_path, ignore_errors=True)
+        write(temporary, path, content)
+
+    monkeypatch.setattr(article_cache, "_write_and_rename", write_late)
+    cache.put(A, body(1))
+    assert times == TRIES
+    assert cache.get(A) == body(1)
+    assert cache.stats().errors == 0
+
+
 def test_errors_of_the_disk_are_counted_and_told_once(
     cache: ArticleCache,
     tmp_path: Path,
@@ -273,7 +293,8 @@ def test_threads_get_whole_bodies_or_none(cache: ArticleCache, tmp_path: Path) -
 CHILD = """
 import sys
 from pathlib import Path
-from usenetfs.store.article_cache import ArticleCache
+from usenetfs.store import article_cache
+from usenetfs.store.article_cache import TRIES, ArticleCache
 cache = ArticleCache(Path(sys.argv[1]), max_bytes=1 << 24, min_free_bytes=0)
 for number in range(1, 1 << 30):
     cache.put(number, number.to_bytes(8, "big") * 40_000)

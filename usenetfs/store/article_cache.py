@@ -39,6 +39,9 @@ Buffer = bytes | bytearray | memoryview
 _DISK_BLOCK: Final = 4096
 _UNFINISHED: Final = ".new"
 
+TRIES: Final = 4
+"""To write an article whose folder vanishes each time, before that is an error of the disk."""
+
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
@@ -195,14 +198,17 @@ class ArticleCache:
             self._temporaries += 1
             temporary = f"{path}.{self._temporaries}{_UNFINISHED}"
         try:
-            try:
-                _write_and_rename(temporary, path, body)
-            except FileNotFoundError:
-                # The bucket is not there yet, or no longer. Whoever deletes the cache at this
-                # moment makes it vanish again, which is no fault: what fails then is a miss.
-                with contextlib.suppress(FileExistsError):
-                    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-                _write_and_rename(temporary, path, body)
+            for _ in range(TRIES - 1):
+                try:
+                    _write_and_rename(temporary, path, body)
+                except FileNotFoundError:
+                    # The bucket is not there yet, or no longer. Whoever deletes the cache at this
+                    # moment may make it vanish again.
+                    with contextlib.suppress(FileExistsError):
+                        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+                else:
+                    return True
+            _write_and_rename(temporary, path, body)
         except OSError as error:
             self._failed("write", path, error)
             with contextlib.suppress(OSError):
