@@ -190,6 +190,30 @@ def test_a_failure_to_give_back_leaves_it_for_the_next_time(
     again.close()
 
 
+def test_a_file_that_cannot_be_changed_keeps_no_other_from_being_given_back(
+    shared: SharedFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fdatasync = os.fdatasync
+
+    def fail_for_one(descriptor: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), (tmp_path / "shared/1").stat()):
+            raise OSError(errno.EIO, "broken")
+        fdatasync(descriptor)
+
+    for inode in range(1, 600):
+        shared.write(inode, 0, b"a")
+    assert shared.discard(1)
+    assert shared.discard(300)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail_for_one)
+        with pytest.raises(LocalStorageError, match="cannot free space"):
+            shared.reclaim()
+    assert (shared.reach(1), shared.reach(300)) == (BLOCK, 0)
+    shared.reclaim()
+    assert shared.reach(1) == 0
+    shared.close()
+
+
 def test_where_holes_cannot_be_punched_space_is_freed_by_whole_files(
     shared: SharedFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

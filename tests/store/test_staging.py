@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 import resource
 import shutil
@@ -136,6 +137,28 @@ def test_a_failure_to_free_space_keeps_the_blocks_discarded(
     assert store.read(ONE, block(0), 0, BLOCK) == bytes(BLOCK)
     store.reclaim()
     assert store.read_span(ONE, 0, 2 * BLOCK) == bytes(BLOCK) + b"x" * BLOCK
+
+
+def test_a_file_that_cannot_be_freed_keeps_no_other_from_it(
+    store: Staging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = os.unlink
+
+    def fail_for_one(path: str) -> None:
+        if path.endswith("/01/1.0"):
+            raise OSError(errno.EIO, "broken")
+        unlink(path)
+
+    for inode in (ONE, TWO):
+        store.write(inode, block(0), 0, b"x")
+        store.discard_inode(inode)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", fail_for_one)
+        with pytest.raises(LocalStorageError, match=r"cannot remove .*/01/1\.0"):
+            store.reclaim()
+    assert files_below(tmp_path) == ["01/1.0"]
+    store.reclaim()
+    assert files_below(tmp_path) == []
 
 
 def test_sweeping_removes_what_the_index_does_not_know(tmp_path: Path) -> None:

@@ -171,28 +171,39 @@ class SharedFiles:
     def reclaim(self) -> None:
         """Give the space of discarded slots back. Blocks: for a thread.
 
-        Of the file that is being filled, once half of it was discarded.
+        Of the file that is being filled, once half of it was discarded. A file that cannot be
+        changed keeps its slots for the next call; the error is raised once the others are done.
         """
         with self._reclaiming:
             with self._lock:
                 leaving = [self._leave(f) for f in self._files.values() if self._worthwhile(f)]
-            try:
-                for file, slots in leaving:
-                    if file.removed:
-                        with contextlib.suppress(FileNotFoundError):
-                            os.unlink(file.path)
-                    else:
-                        self._clear(file, slots)
-                if any(file.removed for file, _ in leaving):
-                    sync_directory(self._directory)
-            except OSError as error:
-                with self._lock:
-                    for _, slots in leaving:
-                        for slot in slots:
-                            slot.state = State.DOOMED
-                raise storage_error(error, "free space in", self._directory) from error
-            for file, slots in leaving:
-                self._forget(file, slots)
+            failed: OSError | None = None
+            removed = [each for each in leaving if each[0].removed]
+            for together in (*([each] for each in leaving if not each[0].removed), removed):
+                try:
+                    self._take_away(together)
+                except OSError as error:
+                    failed = failed or error
+                    with self._lock:
+                        for _, slots in together:
+                            for slot in slots:
+                                slot.state = State.DOOMED
+                else:
+                    for file, slots in together:
+                        self._forget(file, slots)
+            if failed is not None:
+                raise storage_error(failed, "free space in", self._directory) from failed
+
+    def _take_away(self, leaving: list[tuple[SharedFile, list[Slot]]]) -> None:
+        """On the disk, durably."""
+        for file, slots in leaving:
+            if file.removed:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(file.path)
+            else:
+                self._clear(file, slots)
+        if any(file.removed for file, _ in leaving):
+            sync_directory(self._directory)
 
     def _worthwhile(self, file: SharedFile) -> bool:
         if file is self._current:

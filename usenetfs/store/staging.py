@@ -33,10 +33,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from usenetfs.errors import LocalStorageError
 from usenetfs.store.extents import Extents
 from usenetfs.store.group_files import BUCKETS, GroupFiles, Key
 from usenetfs.store.shared_files import SharedFiles
@@ -184,11 +186,19 @@ class Staging:
     def reclaim(self) -> None:
         """Frees what was discarded, and removes files that hold nothing any more.
 
-        An error leaves the rest for the next call.
+        A file that cannot be freed is left for the next call, and does not keep the others from
+        being freed; its error is raised at the end.
         """
-        self._shared.reclaim()
-        for key in self._files.doomed_files():
-            self._files.reclaim(key)
+        failed: LocalStorageError | None = None
+        reclaims: list[Callable[[], None]] = [self._shared.reclaim]
+        reclaims += [partial(self._files.reclaim, key) for key in self._files.doomed_files()]
+        for reclaim in reclaims:
+            try:
+                reclaim()
+            except LocalStorageError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def reclaimable(self) -> int:
         """How many files :meth:`reclaim` would look at."""

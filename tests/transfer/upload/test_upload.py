@@ -493,6 +493,30 @@ async def test_what_is_given_up_anew_during_the_sync_is_freed_after_the_next(
         assert world.staging.usage() == 0
 
 
+async def test_what_the_disk_does_not_let_go_is_not_given_up_again_and_again(
+    tmp_path: Path,
+    servers: FakeServers,
+    patient_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    expect_log: ExpectLog,
+) -> None:
+    expect_log("could not be freed now")
+    async with opened_world(tmp_path, servers) as world:
+        key = (world.new_file(BLOCK), BlockNumber(0))
+        world.staging.write(*key, 0, os.urandom(BLOCK))
+
+        def fail() -> None:
+            raise LocalStorageError("cannot free space: Input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.staging, "reclaim", fail)
+            world.freer.add([key])
+            await world.freer.free_now()
+        assert repr(world.freer) == "<Freer waiting=0 files=0>"
+        await world.freer.free_now()
+        assert world.staging.usage() == 0
+
+
 async def test_a_block_written_again_before_it_is_freed_keeps_its_bytes(
     tmp_path: Path, servers: FakeServers, patient_clock: MockClock
 ) -> None:

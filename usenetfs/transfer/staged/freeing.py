@@ -81,13 +81,17 @@ class Freer:
         try:
             if blocks or files:
                 await trio.to_thread.run_sync(self._index.sync)
-                again = set(self._blocks)  # written and given up anew: the next sync covers that
-                self._staged.free(key for key in blocks if key not in again)
-                for inode in files:
-                    self._staged.free_file(inode)
-            await trio.to_thread.run_sync(self._staged.reclaim)
         except LocalStorageError as error:
             log.warning("staging could not be freed now: %s; it is tried again", error)
             self._blocks.extend(blocks)
             self._files.extend(files)
+            return
+        again = set(self._blocks)  # written and given up anew: the next sync covers that
+        self._staged.free(key for key in blocks if key not in again)
+        for inode in files:
+            self._staged.free_file(inode)
+        try:
+            await trio.to_thread.run_sync(self._staged.reclaim)
+        except LocalStorageError as error:
+            log.warning("some of staging could not be freed now: %s; it is tried again", error)
         self.freed.fire()
