@@ -122,6 +122,56 @@ async def test_a_block_written_while_it_is_sent_stays_dirty_and_is_sent_again(
     assert servers.calls["post"] == 2
 
 
+async def test_a_write_that_fails_half_way_while_the_block_is_sent(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the disk took of it is uploaded too: a file does not go back to what it was."""
+    old, new = os.urandom(BLOCK), os.urandom(2 * BLOCK)
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        inode = world.new_file(BLOCK)
+        write_span = world.staging.write_span
+
+        def take_half_a_block(inode: InodeId, offset: int, data: bytes) -> None:
+            write_span(inode, offset, data[: BLOCK // 2])
+            raise DiskFullError("no space left")
+
+        def fail_to_rewrite(_: OutgoingArticle) -> None:
+            servers.after_post = lambda _: None
+            with monkeypatch.context() as patch:
+                patch.setattr(world.staging, "write_span", take_half_a_block)
+                with pytest.raises(DiskFullError):
+                    world.staged.write(inode, 0, new)
+
+        servers.after_post = fail_to_rewrite
+        world.write(inode, 0, old)
+        await world.uploader.sync()
+        now = await world.read(inode, 0, BLOCK)
+        assert now == new[: BLOCK // 2] + old[BLOCK // 2 :]
+        world.save()
+        await world.uploader.sync()
+        assert world.staging.usage() == 0
+        await comes_back(world, inode, now)
+
+
+async def test_a_write_whose_ground_cannot_be_cleaned_leaves_nothing(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise LocalStorageError("cannot free space: Input/output error")
+
+    async with opened_world(tmp_path, servers) as world, uploading(world):
+        inode = world.new_file(10)
+        with monkeypatch.context() as patch:
+            patch.setattr(world.staging, "zero", fail)
+            with pytest.raises(LocalStorageError):
+                world.staged.write(inode, 50, b"x")
+        assert world.staged.get(inode, BlockNumber(0)) is None
+        with world.index.transaction():
+            cut = world.staged.cut(inode, 5)
+        world.staged.cut_done(inode, 5, cut)
+        assert world.index.staging.counts().total.count == 0
+
+
 async def test_a_file_cut_while_it_is_sent(
     tmp_path: Path, servers: FakeServers, patient_clock: MockClock
 ) -> None:

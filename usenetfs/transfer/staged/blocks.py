@@ -153,15 +153,15 @@ class StagedBlocks:
         """Put ``data`` at byte ``offset`` of the file; touches the local disk and memory only."""
         self.on_change(inode)
         self.changes += max(1, len(data) // CHANGE)
-        touched = []
-        for number, start, end in self._pieces(offset, offset + len(data)):
-            hot = self._hot.get((inode, number)) or self.get(inode, number)
-            if hot is None:
-                hot = self._new(inode, number, start, end)
-            if hot.whole and start > hot.extents.end:
-                self._staging.zero(inode, number, hot.extents.end, start)
-            touched.append((hot, start, end))
+        touched: list[tuple[HotBlock, int, int]] = []
         try:
+            for number, start, end in self._pieces(offset, offset + len(data)):
+                hot = self._hot.get((inode, number)) or self.get(inode, number)
+                if hot is None:
+                    hot = self._new(inode, number, start, end)
+                touched.append((hot, start, end))
+                if hot.whole and start > hot.extents.end:
+                    self._staging.zero(inode, number, hot.extents.end, start)
             self._staging.write_span(inode, offset, data)
         except LocalStorageError:
             self._undo(touched)
@@ -180,9 +180,12 @@ class StagedBlocks:
             number, start = number + 1, 0
 
     def _undo(self, touched: list[tuple[HotBlock, int, int]]) -> None:
-        """A write failed half way: a block that it would have begun is not there."""
+        """A write failed half way: a block that it would have begun is not there, and others may
+        have some of its bytes in place of theirs, so what was read of them is not what they are."""
         for hot, _start, _end in touched:
-            if not hot.generation:
+            if hot.generation:
+                self._changed(hot)
+            else:
                 self._hot.drop(hot.key)
 
     def _changed(self, hot: HotBlock) -> None:
