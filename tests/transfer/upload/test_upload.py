@@ -153,6 +153,26 @@ async def test_a_write_that_fails_half_way_while_the_block_is_sent(
         await comes_back(world, inode, now)
 
 
+async def test_what_the_disk_took_of_a_block_that_never_came_to_be_is_freed(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened_world(tmp_path, servers) as world:
+        inode = world.new_file()
+        write_span = world.staging.write_span
+
+        def take_half(inode: InodeId, offset: int, data: bytes) -> None:
+            write_span(inode, offset, data[: len(data) // 2])
+            raise DiskFullError("no space left")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.staging, "write_span", take_half)
+            with pytest.raises(DiskFullError):
+                world.staged.write(inode, 3 * BLOCK, os.urandom(2 * BLOCK))
+        assert world.staging.usage() > 0
+        await world.freer.free_now()
+        assert world.staging.usage() == 0
+
+
 async def test_a_write_whose_ground_cannot_be_cleaned_leaves_nothing(
     tmp_path: Path, servers: FakeServers, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

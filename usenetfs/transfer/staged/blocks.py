@@ -89,7 +89,8 @@ class StagedBlocks:
         self.on_change: Callable[[InodeId], None] = lambda inode: None
         """Called before a file's bytes change, whatever of it is staged."""
         self.on_cut: Callable[[list[Key]], None] = lambda keys: None
-        """Called with blocks that were cut off a file; and when a file was deleted:"""
+        """Called with blocks that were cut off a file, or never came to be in it; and when a file
+        was deleted:"""
         self.on_deleted: Callable[[InodeId], None] = lambda inode: None
 
     def __repr__(self) -> str:
@@ -187,6 +188,7 @@ class StagedBlocks:
                 self._changed(hot)
             else:
                 self._hot.drop(hot.key)
+                self.on_cut([hot.key])  # what the disk took of it
 
     def _changed(self, hot: HotBlock) -> None:
         hot.generation = self._index.staging.next_generation()
