@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -282,6 +283,19 @@ def test_sync_from_a_thread_while_writing(index: Index) -> None:
     for thread in threads:
         thread.join(60)
     assert not failed
+
+
+def test_a_sync_that_finds_too_many_files_open_is_no_loss(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        with pytest.raises(DatabaseError, match="Too many open files"):
+            index.sync()
+    index.sync()
 
 
 def test_a_failed_sync_never_succeeds_again(path: Path) -> None:

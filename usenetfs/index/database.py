@@ -332,18 +332,24 @@ class Database:
                 raise DatabaseError(f"{self.path} is not open for writing")
             if self._sync_error is not None:
                 raise DatabaseError(self._sync_error)
+            is_new = self._wal_fd < 0
+            if is_new:
+                self._wal_fd = self._open_wal()
             try:
-                if self._wal_fd < 0:
-                    self._open_wal()
+                if is_new:  # the name of a file made by this connection must be durable too
+                    sync_directory(self.path.parent)
                 os.fdatasync(self._wal_fd)
             except OSError as error:
                 self._sync_error = f"{self.path}-wal could not be synced: {error.strerror}"
                 raise translate_os_error(error, self._sync_error) from error
 
-    def _open_wal(self) -> None:
-        self._wal_fd = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
-        # the name of a WAL file made by this connection must be durable too
-        sync_directory(self.path.parent)
+    def _open_wal(self) -> int:
+        """What fails here (too many open files) has lost nothing, and may succeed later."""
+        try:
+            return os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            message = f"{self.path}-wal cannot be opened: {error.strerror}"
+            raise translate_os_error(error, message) from error
 
     def wal_size(self) -> int:
         """Bytes of the WAL file now; 0 if there is none."""
