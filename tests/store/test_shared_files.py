@@ -68,10 +68,12 @@ def test_a_file_that_grows_has_its_beginning_here_and_the_rest_in_its_own(tmp_pa
         assert shared_below(tmp_path) == ["1"]
         assert store.read_span(ONE, 0, SIZE) == content
         store.zero(ONE, block(0), 100, 200)
-        store.truncate(ONE, BLOCK + 7)
+        store.zero(ONE, block(1), 7, BLOCK)
+        store.discard(ONE, map(block, range(2, SIZE // BLOCK)))
         content[100:200], content[BLOCK + 7 :] = bytes(100), bytes(SIZE - BLOCK - 7)
         assert store.read_span(ONE, 0, SIZE) == content
-        store.truncate(ONE, 300)
+        store.zero(ONE, block(0), 300, BLOCK)
+        store.discard(ONE, [block(1)])
         content[300:] = bytes(SIZE - 300)
         assert store.read_span(ONE, 0, SIZE) == content
         store.discard(ONE, [block(0)])

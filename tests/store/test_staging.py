@@ -62,7 +62,6 @@ def test_what_is_not_within_a_block_is_refused(store: Staging, start: int, lengt
 def test_reading_what_was_never_written_makes_nothing(store: Staging, tmp_path: Path) -> None:
     assert store.read(ONE, block(0), 0, 5) == bytes(5)
     store.zero(ONE, block(0), 0, 5)
-    store.truncate(ONE, 3)
     store.sync(ONE)
     store.discard_inode(ONE)
     store.reclaim()

@@ -70,11 +70,6 @@ class StagingMachine(RuleBasedStateMachine):
         self.store.zero(inode, block(number), start, end)
         self.content(inode)[number * BLOCK + start : number * BLOCK + end] = bytes(end - start)
 
-    @rule(inode=inodes, offset=offsets)
-    def truncate(self, inode: InodeId, offset: int) -> None:
-        self.store.truncate(inode, offset)
-        self.content(inode)[offset:] = bytes(SIZE - offset)
-
     @rule(inode=inodes, numbers=st.sets(st.integers(0, BLOCKS - 1)))
     def discard(self, inode: InodeId, numbers: set[int]) -> None:
         self.store.discard(inode, map(block, numbers))

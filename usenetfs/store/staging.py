@@ -8,7 +8,7 @@ octets there and nowhere else, the rest in its group files. It knows bytes only:
 mean something is the index's business (``local_staging``), and so is how much may be staged.
 
 Everything not written, and everything discarded, reads as zeros. Calls are thread-safe and
-blocking. ``write``, ``read``, ``zero`` and ``truncate`` are a system call and a few microseconds;
+blocking. ``write``, ``read`` and ``zero`` are a system call and a few microseconds;
 ``discard`` and ``discard_inode`` touch no disk at all; those may be called on the event loop. What
 may take longer (``sync``, ``reclaim``, ``sweep``, opening) belongs into a thread.
 
@@ -148,24 +148,6 @@ class Staging:
         group, index = divmod(block, self.blocks_per_file)
         base = index * self._block_size
         self._zero((inode, group), base + start, base + end)
-
-    def truncate(self, inode: InodeId, first_byte: int) -> None:
-        """Everything of the file from ``first_byte`` on reads as zeros from now on.
-
-        What is left of a block is zeroed at once; whole blocks are discarded.
-        """
-        if not first_byte:
-            self.discard_inode(inode)
-            return
-        group, start = divmod(first_byte, self._group_bytes)
-        block = -(-start // self._block_size)
-        edge = block * self._block_size
-        if start < edge:
-            self._zero((inode, group), start, edge)
-        for key in self._own_keys(inode):
-            first = block if key[1] == group else 0
-            if key[1] >= group and first < self.blocks_per_file:
-                self._files.doom(key, first, self.blocks_per_file)
 
     # --- discarding -------------------------------------------------------------------------------
 
