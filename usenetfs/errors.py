@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Collection
 from typing import ClassVar, Self
 
 
@@ -203,14 +204,23 @@ class QuotaError(UsenetfsError):
 class NoHealthyServersError(NetworkError):
     """No configured server could serve; ``reasons`` says why for each.
 
-    ``reasons`` maps a server's name to one line of text.
+    ``reasons`` maps a server's name to one line of text. ``missing``: those of them that could be
+    asked, and said that they do not have the article.
     """
 
     error_code = "no_healthy_servers"
 
-    def __init__(self, message: str, *, reasons: dict[str, str], hint: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        reasons: dict[str, str],
+        missing: Collection[str] = (),
+        hint: str | None = None,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.reasons = dict(reasons)
+        self.missing = frozenset(missing)
 
 
 # --- articles ------------------------------------------------------------------------------------

@@ -280,6 +280,7 @@ async def test_every_server_has_its_reason(
         assert reasons["b"] == reasons["c"]
         assert "430" in reasons["b"]
         assert "left out" in reasons["d"]
+        assert caught.value.missing == {"b", "c"}
         for name in "abc":
             fakes[name].reachable = False
             fakes[name].drop_all()
@@ -287,6 +288,7 @@ async def test_every_server_has_its_reason(
             await providers.post(article(1))
         assert set(caught.value.reasons) == {"a", "b", "c", "d"}
         assert caught.value.reasons["d"] == "posting is off for it"
+        assert caught.value.missing == frozenset()
 
 
 async def test_what_was_posted_is_remembered_within_bounds(autojump_clock: MockClock) -> None:

@@ -338,6 +338,7 @@ class _Outcome:
         return NoHealthyServersError(
             f"there is no server to {doing}" + (f" ({said})" if said else ""),
             reasons=reasons,
+            missing=[name for name, group in self._groups.items() if group in self.missing],
             hint="see how the servers are: usenetfs status",
         )
 

@@ -10,6 +10,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.net.fakes import settings
+from tests.net.test_providers import running
 from tests.transfer.world import ExpectLog
 from usenetfs.errors import (
     ArticleMissingError,
@@ -24,6 +26,10 @@ TIMES = CheckTimes(first=0.5, ceiling=8.0, deadline=60.0, doubt_deadline=20.0)
 ONE, ID = ArticleId(1), MessageId("<one@test.example>")
 
 Answer = str | None | UsenetfsError
+
+BETA_AWAY = NoHealthyServersError(
+    "away", reasons={"alpha": "430 no", "beta": "refused"}, missing={"alpha"}
+)
 
 
 class World:
@@ -154,11 +160,30 @@ async def test_another_server_that_is_away_keeps_nothing_waiting(
     """The server that took the article says that it is not there: the other cannot help."""
     expect_log("did not appear")
     async with checking() as world:
-        world.answer = lambda _: NoHealthyServersError("away", reasons={"beta": "refused"})
+        world.answer = lambda _: BETA_AWAY
         world.checker.posted(ONE, ID, "alpha")
         await trio.sleep(200)
         ((when, _, _),) = world.outcomes
         assert when <= TIMES.deadline + TIMES.ceiling
+
+
+async def test_the_servers_themselves_say_it_so_that_it_is_understood(
+    autojump_clock: MockClock, expect_log: Callable[[str], None]
+) -> None:
+    """``alpha`` lost what it accepted, and ``beta`` is away for good: the data is sent again."""
+    expect_log("did not appear|given up")
+    async with running(settings("alpha"), settings("beta", priority=1)) as (providers, fakes):
+        fakes["beta"].reachable = False
+        async with checking() as world:
+            world.checker = PostChecker(providers, world, TIMES, report=world.errors.append)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(world.checker.run)
+                world.checker.posted(ONE, ID, "alpha")
+                await trio.sleep(200)
+                nursery.cancel_scope.cancel()
+            ((when, _, said),) = world.outcomes
+            assert when <= TIMES.deadline + TIMES.ceiling
+            assert "alpha accepted it" in said
 
 
 async def test_an_id_of_the_servers_own_is_opened(autojump_clock: MockClock) -> None:
@@ -235,7 +260,7 @@ async def test_a_loss_that_cannot_be_written_down_is_told_again_later(
     """Also where the one server said no and another is out of reach."""
     expect_log("did not appear")
     async with checking() as world:
-        world.answer = lambda _: NoHealthyServersError("away", reasons={"beta": "refused"})
+        world.answer = lambda _: BETA_AWAY
         written, full = world.not_seen, True
 
         def not_seen(article: ArticleId, error: UsenetfsError) -> None:

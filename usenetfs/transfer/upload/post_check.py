@@ -280,9 +280,7 @@ def _moment(time: float) -> float:
 
 def _has_answered(check: _Check, error: UsenetfsError) -> bool:
     """Whether the server that took the article said that it has it not, and only others failed."""
-    if not check.server or not isinstance(error, NoHealthyServersError):
-        return False
-    return bool(error.reasons) and check.server not in error.reasons
+    return isinstance(error, NoHealthyServersError) and check.server in error.missing
 
 
 def _missing(check: _Check, what: str) -> PostNotSeenError:
