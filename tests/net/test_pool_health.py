@@ -35,6 +35,42 @@ async def test_a_session_that_ended_while_idle_is_noticed_without_error(
             assert pool.status().errors == 0
 
 
+@pytest.mark.parametrize("words", [None, "400 too busy"])
+async def test_a_server_that_hangs_up_on_an_idle_session_is_dialled_ever_less(
+    words: str | None, expect_log: Callable[[str], None], autojump_clock: MockClock
+) -> None:
+    """The warm connection is wanted all the time, and nothing was owed when it ended."""
+    expect_log("given up")
+    async with running(warm_connections=1) as (server, pool), trio.open_nursery() as nursery:
+
+        async def hang_up() -> None:
+            while True:
+                await trio.sleep(0.1)
+                for session in list(server.sessions):
+                    if words is not None:
+                        session.say(words)
+                    session.drop()
+
+        nursery.start_soon(hang_up)
+        await trio.sleep(600)
+        assert 10 < server.dials < 40
+        assert pool.status().state == "down"
+        assert pool.last_error is not None
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_session_that_idled_for_too_long_is_no_failure(autojump_clock: MockClock) -> None:
+    async with running(warm_connections=1) as (server, pool):
+        for _ in range(10):
+            await trio.sleep(20)
+            server.drop_all()
+        await trio.sleep(1)
+        assert server.dials == 11
+        assert pool.status().errors == 0
+        server.add(1)
+        assert (await pool.perform(body(1))).code == 222
+
+
 @pytest.mark.parametrize("words", ["400 idle for too long", "205 bye", "503 timeout"])
 async def test_a_session_that_the_server_ends_under_a_request_is_replaced(
     words: str, autojump_clock: MockClock

@@ -50,6 +50,9 @@ MAX_LOST: Final = 2
 """A request whose connection ended under it more often than this fails."""
 STALE_AFTER: Final = 5.0
 """Seconds of silence after which a session that ends was probably gone before it was used."""
+USELESS_WITHIN: Final = 5.0
+"""Seconds: a session that the server ends sooner, and that was asked nothing, failed. One that ends
+later has idled for too long."""
 FATAL: Final = (AuthenticationError, TlsError, QuotaError)
 """Dialling again soon would not help."""
 
@@ -400,7 +403,8 @@ class Pool:
         owed = [request for request in connection.inflight if not request.abandoned]
         connection.inflight.clear()
         now = trio.current_time()
-        if error is not None and (owed or connection.checking):
+        useless = not connection.answered and now - connection.last_used < USELESS_WITHIN
+        if error is not None and (owed or connection.checking or useless):
             if isinstance(error, TooManyConnectionsError) and self._lower_limit(now, error):
                 pass  # it works, only not as often as we thought
             elif connection.answered or self._stopping:
