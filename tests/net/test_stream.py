@@ -16,10 +16,15 @@ import trustme
 
 from tests.net.fakes import article, message_id
 from usenetfs.article.yenc import encode_body
-from usenetfs.errors import ConfigurationError, ConnectionLostError, NoHealthyServersError
+from usenetfs.errors import (
+    ConfigurationError,
+    ConnectError,
+    ConnectionLostError,
+    NoHealthyServersError,
+)
 from usenetfs.net.providers import ProviderSet
 from usenetfs.net.settings import ServerSettings, TlsMode
-from usenetfs.net.stream import TcpStream
+from usenetfs.net.stream import NetworkDialer, TcpStream
 from usenetfs.nntpd import NntpdSettings, serve
 from usenetfs.types import Lane
 
@@ -120,6 +125,42 @@ async def test_a_certificate_is_never_taken_on_trust(
             else:
                 with pytest.raises(NoHealthyServersError, match="certificate"):
                     await providers.stat(message_id(1), lane=Lane.READER)
+
+
+async def test_who_hangs_up_in_the_handshake_is_dialled_again_soon() -> None:
+    """A server that restarts does so; with its certificate there is nothing wrong."""
+    dials = 0
+
+    async def hang_up(stream: trio.SocketStream) -> None:
+        nonlocal dials
+        dials += 1
+        await stream.receive_some(65_536)
+        await stream.aclose()
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, hang_up, [listener])
+        with pytest.raises(ConnectError, match="hung up") as caught:
+            await NetworkDialer().connect(ServerSettings("news", "127.0.0.1", port))
+        assert caught.value.recoverable
+        assert "a port for TLS" in str(caught.value.hint)
+        assert dials == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_host_that_cannot_be_a_name_is_a_server_that_cannot_be_reached(
+    expect_log: Any,
+) -> None:
+    """Looking it up raises UnicodeError, which once ended the daemon."""
+    expect_log("given up")
+    async with trio.open_nursery() as nursery:
+        one = ServerSettings(name="news", host="news..example.net", port=119, tls=TlsMode.NONE)
+        providers = ProviderSet([one])
+        await nursery.start(providers.run)
+        with pytest.raises(NoHealthyServersError, match="no name of a host"):
+            await providers.stat(message_id(1), lane=Lane.READER)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_closed_stream_says_so_however_often_it_is_asked() -> None:

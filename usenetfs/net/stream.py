@@ -185,6 +185,9 @@ class TlsStream:
             await self._negotiate()
         except ssl.SSLCertVerificationError as error:
             raise TlsError(f"certificate not accepted: {error.verify_message}") from error
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
+            # Who restarts or is overloaded hangs up; there is nothing wrong with its TLS.
+            raise ConnectError("the server hung up in the TLS handshake") from error
         except ssl.SSLError as error:
             raise TlsError(f"TLS handshake failed: {error.reason or error}") from error
         except ConnectionLostError as error:
@@ -304,7 +307,8 @@ class NetworkDialer:
     async def connect(self, settings: ServerSettings) -> Stream:
         try:
             stream = await trio.open_tcp_stream(settings.host, settings.port)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            # A name that no lookup takes (two dots in a row) is UnicodeError.
             raise ConnectError(
                 f"cannot connect to {settings.host}:{settings.port}: {_reason(error)}",
                 hint=f"check host and port of {settings.name}: usually 563 with TLS, 119 without",
@@ -360,8 +364,10 @@ def _tls_context(ca_file: Path | None, pinned: bool) -> ssl.SSLContext:
     return context
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | UnicodeError) -> str:
     """One line, also for trio's groups of one error per address."""
+    if isinstance(error, UnicodeError):
+        return "this is no name of a host"
     cause = error.__cause__
     if isinstance(cause, BaseExceptionGroup):
         return "; ".join(sorted({_in_words(part) for part in cause.exceptions}))
