@@ -112,3 +112,20 @@ async def test_no_server_is_not_no_record(autojump_clock: trio.testing.MockClock
     servers.down = True
     with pytest.raises(NoHealthyServersError):
         await records(servers, patience=5.0).find(LOCATOR)
+
+
+async def test_a_wrong_article_on_one_server_hides_nothing_on_another(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    servers = FakeServers()
+    keys = records(servers, patience=5.0)
+    for content in (b"first", b"second"):
+        await keys.publish(LOCATOR, content, groups=GROUPS)
+    newest = [servers.articles[LOCATOR.message_id(1, copy)] for copy in range(COPIES)]
+    servers.altered["one"] = lambda body: b"something else" * 100 if body in newest else body
+    found = await keys.find(LOCATOR)
+    assert found is not None
+    assert found.key_file == b"second"
+    servers.away.add("two")  # then nobody knows, and the older one is not what counts
+    with pytest.raises(NoHealthyServersError):
+        await keys.find(LOCATOR)

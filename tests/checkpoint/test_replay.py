@@ -14,7 +14,7 @@ import trio
 from tests.checkpoint.builder import ChainBuilder, State, state_of
 from tests.index import world as files
 from tests.transfer.world import FILESYSTEM_ID, KEYS, FakeServers
-from usenetfs.article.message_ids import message_id
+from usenetfs.article.message_ids import chain_message_id, message_id
 from usenetfs.checkpoint.articles import ArticleReader
 from usenetfs.checkpoint.chain import ChainReader, Part
 from usenetfs.checkpoint.replay import Progress, rebuild
@@ -278,6 +278,34 @@ async def test_a_damaged_copy_is_passed_over_and_said(
     number, index, _ = await rebuilt(servers, tmp_path)
     with index:
         assert number == 1
+
+
+async def test_a_wrong_article_on_all_servers_is_a_loss(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, expect_log: ExpectLog
+) -> None:
+    expect_log("gave a wrong article")
+    servers = FakeServers()
+    await published(tmp_path, servers, "scc")
+    newest = [servers.articles[chain_message_id(KEYS.chain_key, 2, copy)] for copy in range(2)]
+    for server in servers.servers:
+        servers.altered[server] = lambda body: b"another" * 500 if body in newest else body
+    number, index, reader = await rebuilt(servers, tmp_path)
+    with index:
+        assert number == 1
+        assert "whole" in reader.losses.records[2]
+
+
+async def test_a_wrong_article_is_no_loss_while_another_server_is_away(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, expect_log: ExpectLog
+) -> None:
+    expect_log("gave a wrong article")
+    servers = FakeServers()
+    await published(tmp_path, servers, "sc")
+    servers.altered["one"] = lambda body: b"another" * 500
+    servers.away.add("two")
+    with pytest.raises(NoHealthyServersError):
+        await rebuilt(servers, tmp_path)
+    assert left_over(tmp_path) == []
 
 
 # --- lies ----------------------------------------------------------------------------------------

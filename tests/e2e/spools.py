@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 HEADER = struct.Struct("<4sBBHHIIII")
@@ -56,6 +56,19 @@ def damage(spool: Path, articles: Collection[str]) -> int:
 
     _rewrite(spool, judge)
     return count
+
+
+def exchange(spool: Path, others: Mapping[str, str]) -> int:
+    """Put another article, whole, under each id that ``others`` has; how many were there."""
+    content: dict[str, bytes] = {}
+
+    def note(name: str, article: bytes) -> bytes:
+        content[name] = article
+        return article
+
+    _rewrite(spool, note, save=False)
+    _rewrite(spool, lambda name, article: content[others[name]] if name in others else article)
+    return len(others.keys() & content.keys())
 
 
 def _rewrite(

@@ -268,6 +268,19 @@ def test_a_newest_checkpoint_that_is_there_and_damaged(lost: Lost) -> None:
     assert answer["checkpoint"] < answer["newest"]  # type: ignore[operator]
 
 
+def test_another_article_under_the_id_of_the_newest_checkpoint(lost: Lost) -> None:
+    """The only server has something else, whole, where both copies of the record should be."""
+    *_, before, newest = chain_articles(lost)
+    lost.server.stop()
+    others: dict[str, str] = dict(zip(newest, before, strict=False))
+    assert spools.exchange(lost.server.spool, others) == 2
+    lost.server.start()
+    lost.burn()
+    answer = lost.recover()
+    assert "is there and cannot be read" in str(answer["said"])
+    assert answer["checkpoint"] < answer["newest"]  # type: ignore[operator]
+
+
 def test_the_single_file_reader(lost: Lost, tmp_path: Path) -> None:
     target = tmp_path / "restored"
     command = [

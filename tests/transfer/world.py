@@ -76,6 +76,8 @@ class FakeServers:
         """By server: what it makes of the bodies it gives."""
         self.servers = ("one", "two")
         self.down = False
+        self.away: set[str] = set()
+        """Servers that cannot be reached for a body."""
         self.gate: trio.Event | None = None
         """Fetches wait for it."""
         self.unsent = False
@@ -125,11 +127,16 @@ class FakeServers:
         self._check_up()
         if message_id in self.damaged:
             raise EncodingError("one sent a damaged article")
+        reasons = {server: "left out" for server in self.servers if server in exclude}
         for server in self.servers:
-            if server not in exclude and message_id in self.articles:
+            if server in self.away:
+                reasons[server] = "refused"
+            elif server not in exclude and message_id in self.articles:
                 alter = self.altered.get(server, _unaltered)
                 body = bytearray(alter(self.articles[message_id]))
                 return FetchedBody(body, server, message_id, len(body))
+        if self.away - exclude or len(reasons) == len(self.servers):
+            raise NoHealthyServersError("nobody can be asked", reasons=reasons)
         error = ArticleMissingError("430 no such article")
         error.remembered = self.remembers and not fresh
         raise error

@@ -11,6 +11,7 @@ memory and a cache; what is read here is read once.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -26,12 +27,24 @@ from usenetfs.errors import (
     EncodingError,
     IntegrityError,
     NetworkError,
+    NoHealthyServersError,
 )
 from usenetfs.net.providers import FetchedBody
 from usenetfs.net.retry import RetryManager, StopAt
 from usenetfs.types import ArticleId, Lane, MessageId
 
 log = logging.getLogger("usenetfs.download")
+
+
+def nobody_else(error: BaseException, wrong: Collection[str]) -> bool:
+    """Whether a fetch failed for no other reason than that all servers are among ``wrong``, those
+    that gave something else before: there is nobody left who may have the article.
+
+    A server that cannot be reached now may have it, so then it is not so.
+    """
+    if not isinstance(error, NoHealthyServersError) or not error.reasons:
+        return False
+    return error.reasons.keys() <= set(wrong)
 
 
 class ArticleSource(Protocol):
@@ -93,7 +106,9 @@ class ArticleReader:
         while True:
             try:
                 body = await self._fetch(message_id, wrong)
-            except (ArticleMissingError, EncodingError) as error:
+            except (ArticleMissingError, EncodingError, NoHealthyServersError) as error:
+                if isinstance(error, NoHealthyServersError) and not nobody_else(error, wrong):
+                    raise
                 reasons = "; ".join((*wrong.values(), str(error)))
                 raise DataUnavailableError(f"no server has the article whole ({reasons})") from (
                     error
@@ -110,17 +125,21 @@ class ArticleReader:
             return plaintext
 
     async def _fetch(self, message_id: MessageId, wrong: dict[str, str]) -> FetchedBody:
-        async for attempt in self._retrying("fetch"):
+        async for attempt in self._retrying("fetch", wrong):
             with attempt:
                 return await self._source.fetch(
                     message_id, lane=self._lane, exclude=frozenset(wrong), fresh=True
                 )
         raise AssertionError("retrying ends with a result or an error")
 
-    def _retrying(self, kind: str) -> AsyncRetrying:
+    def _retrying(self, kind: str, wrong: Collection[str] = ()) -> AsyncRetrying:
         return self._retries.retrying(
             kind,
-            may_retry=lambda error: isinstance(error, NetworkError) and error.recoverable,
+            may_retry=lambda error: (
+                isinstance(error, NetworkError)
+                and error.recoverable
+                and not nobody_else(error, wrong)
+            ),
             stop=StopAt(trio.current_time() + self._patience),
         )
 

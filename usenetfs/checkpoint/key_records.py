@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -22,7 +22,7 @@ from tenacity import AsyncRetrying
 from usenetfs.article.key_record import KeyRecordLocator, build_key_record, open_key_record
 from usenetfs.article.seal import new_salt
 from usenetfs.article.wire import OutgoingArticle
-from usenetfs.checkpoint.articles import ArticleSource
+from usenetfs.checkpoint.articles import ArticleSource, nobody_else
 from usenetfs.checkpoint.search import find_end
 from usenetfs.errors import (
     ArticleMissingError,
@@ -30,9 +30,10 @@ from usenetfs.errors import (
     DuplicateArticleError,
     IntegrityError,
     NetworkError,
+    NoHealthyServersError,
     PostInDoubtError,
 )
-from usenetfs.net.providers import PostResult
+from usenetfs.net.providers import FetchedBody, PostResult
 from usenetfs.net.retry import RetryManager, StopAt
 from usenetfs.types import Lane, MessageId
 
@@ -112,13 +113,28 @@ class KeyRecords:
         return await find_end(there)
 
     async def _read(self, locator: KeyRecordLocator, generation: int, copy: int) -> FoundRecord:
-        async for attempt in self._retrying("fetch"):
-            with attempt:
-                body = await self._target.fetch(
-                    locator.message_id(generation, copy), lane=self._lane, fresh=True
-                )
+        """From the first server whose article opens; IntegrityError if none does."""
+        wrong: dict[str, IntegrityError] = {}
+        while True:
+            try:
+                body = await self._fetch(locator.message_id(generation, copy), wrong)
+            except (ArticleMissingError, NoHealthyServersError) as error:
+                if wrong and (isinstance(error, ArticleMissingError) or nobody_else(error, wrong)):
+                    raise list(wrong.values())[-1] from error
+                raise
+            try:
                 key_file = open_key_record(locator, body.data, generation=generation)
-                return FoundRecord(generation, key_file)
+            except IntegrityError as error:
+                wrong[body.server] = error
+                continue
+            return FoundRecord(generation, key_file)
+
+    async def _fetch(self, message_id: MessageId, wrong: Collection[str]) -> FetchedBody:
+        async for attempt in self._retrying("fetch", wrong):
+            with attempt:
+                return await self._target.fetch(
+                    message_id, lane=self._lane, exclude=frozenset(wrong), fresh=True
+                )
         raise AssertionError("retrying ends with a result or an error")
 
     async def _exists(self, message_id: MessageId) -> bool:
@@ -190,11 +206,13 @@ class KeyRecords:
             hint="try again later: the present keys are as good as before",
         )
 
-    def _retrying(self, kind: str) -> AsyncRetrying:
+    def _retrying(self, kind: str, wrong: Collection[str] = ()) -> AsyncRetrying:
         return self._retries.retrying(
             kind,
             may_retry=lambda error: (
-                isinstance(error, NetworkError | PostInDoubtError) and error.recoverable
+                isinstance(error, NetworkError | PostInDoubtError)
+                and error.recoverable
+                and not nobody_else(error, wrong)
             ),
             stop=StopAt(trio.current_time() + self._patience),
         )
