@@ -510,6 +510,35 @@ async def test_a_number_that_the_servers_lost_is_passed_over(
     assert not publisher.fenced.is_set()
 
 
+async def test_a_number_is_not_passed_over_while_a_server_is_away_that_may_have_its_record(
+    tmp_path: Path,
+    path: Path,
+    servers: FakeServers,
+    reader: Reader,
+    autojump_clock: object,
+    expect_log: ExpectLog,
+) -> None:
+    """Else two writers would go on, each with numbers of its own."""
+    expect_log("read-only from now on")
+    with make_index(path) as index:
+        await publisher_of(index, servers, tmp_path).publish()
+    backup = tmp_path / "backup.db"
+    shutil.copy(path, backup)
+    with open_index(path) as index, open_index(backup) as other:
+        make_file(index, b"original")
+        await publisher_of(index, servers, tmp_path).publish()
+        make_file(other, b"copy")
+        servers.altered["one"] = lambda body: b"something else" * 100
+        servers.away.add("two")
+        second = publisher_of(other, servers, tmp_path)
+        with pytest.raises(NoHealthyServersError):
+            await second.publish()
+        servers.away.clear()
+        with pytest.raises(FencedError):
+            await second.publish()
+    assert reader.last() == 1
+
+
 async def test_servers_that_lose_everything_are_an_error(
     index: Index,
     publisher: Publisher,

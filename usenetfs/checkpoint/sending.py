@@ -24,11 +24,12 @@ from usenetfs.article.message_ids import message_id as numbered_message_id
 from usenetfs.article.newsgroups import NewsgroupChoice
 from usenetfs.article.seal import new_salt, open_seal
 from usenetfs.article.wire import OutgoingArticle, build_article
+from usenetfs.checkpoint.articles import nobody_else
 from usenetfs.errors import (
     ArticleMissingError,
     DuplicateArticleError,
     EncodingError,
-    NetworkError,
+    NoHealthyServersError,
     PostInDoubtError,
     PostNotSeenError,
     SealError,
@@ -173,8 +174,8 @@ class Sender:
             except (ArticleMissingError, EncodingError) as error:
                 log.info("what is under a checkpoint's id cannot be read: %s", error)
                 return None
-            except NetworkError:
-                if tried:  # all that could be asked gave something else
+            except NoHealthyServersError as error:
+                if nobody_else(error, tried):  # all gave something else
                     return None
                 raise
             try:
