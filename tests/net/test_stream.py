@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 import trustme
 
 from tests.net.fakes import article, message_id
@@ -160,6 +163,39 @@ async def test_a_host_that_cannot_be_a_name_is_a_server_that_cannot_be_reached(
         await nursery.start(providers.run)
         with pytest.raises(NoHealthyServersError, match="no name of a host"):
             await providers.stat(message_id(1), lane=Lane.READER)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_resolver_that_hangs_takes_no_thread_from_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Threads are what syncing a file takes, and the network must never hold that up."""
+    answers, real = threading.Event(), socket.getaddrinfo
+
+    def hanging(host: Any, port: Any, family: int, kind: int, proto: int, flags: int) -> Any:
+        if not flags & socket.AI_NUMERICHOST:
+            answers.wait(60)
+        return real(host, port, family, kind, proto, flags)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
+    one = ServerSettings(name="news", host="news.test", port=119, tls=TlsMode.NONE, connections=100)
+    async with trio.open_nursery() as nursery:
+        providers = ProviderSet([one])
+        await nursery.start(providers.run)
+
+        async def fetch(number: int) -> None:
+            with contextlib.suppress(NoHealthyServersError):
+                await providers.fetch(message_id(number), lane=Lane.READER)
+
+        for number in range(100):
+            nursery.start_soon(fetch, number)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        assert "100 dialling" in repr(providers)
+        try:
+            with trio.fail_after(10):
+                await trio.to_thread.run_sync(lambda: None)
+        finally:
+            answers.set()
         nursery.cancel_scope.cancel()
 
 

@@ -39,7 +39,7 @@ from usenetfs.net.replies import refused_article, refused_post
 from usenetfs.net.retry import RetryPolicy
 from usenetfs.net.retry_rules import AtOnce, rule_of
 from usenetfs.net.settings import ServerSettings
-from usenetfs.net.stream import Dialer
+from usenetfs.net.stream import Dialer, Lookups
 from usenetfs.net.urgency import Urgency
 from usenetfs.nntp.grammar import Verb
 from usenetfs.types import Lane, MessageId
@@ -114,7 +114,9 @@ class ProviderSet:
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep all pools until cancelled."""
+        """Keep all pools until cancelled. Names are looked up by ``Lookups`` from now on, whoever
+        asks."""
+        trio.socket.set_custom_hostname_resolver(Lookups())
         async with trio.open_nursery() as nursery:
             for pool in self._pools:
                 await nursery.start(pool.run)

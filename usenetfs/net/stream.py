@@ -24,9 +24,10 @@ import hmac
 import os
 import socket as stdlib_socket
 import ssl
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import trio
 
@@ -36,10 +37,14 @@ from usenetfs.net.settings import ServerSettings, TlsMode
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+T = TypeVar("T")
+
 CIPHERTEXT_SIZE = 256 * 1024
 """Octets of ciphertext taken from the socket at a time: sixteen full records."""
 PLAINTEXT_SIZE = 256 * 1024
 """Octets of an article encrypted at a time, so that ciphertext never piles up."""
+LOOKUPS_AT_ONCE = 4
+"""Lookups of one name at once; each takes milliseconds, or hangs."""
 
 
 class Stream(Protocol):
@@ -299,6 +304,36 @@ class TlsStream:
 
     def close(self) -> None:
         self._tcp.close()
+
+
+class Lookups(trio.abc.HostnameResolver):
+    """Names to addresses, in threads of their own.
+
+    A resolver that hangs keeps its thread for half a minute and more, also when the dial was given
+    up long ago. Of trio's forty threads, which everything shares that touches the disk, the dials
+    of a network that went away would take all.
+    """
+
+    def __init__(self) -> None:
+        self._threads: defaultdict[object, trio.CapacityLimiter] = defaultdict(
+            lambda: trio.CapacityLimiter(LOOKUPS_AT_ONCE)
+        )
+        """For each name; one that hangs does not hold up the others."""
+
+    def __repr__(self) -> str:
+        return f"<Lookups {sum(one.borrowed_tokens for one in self._threads.values())} under way>"
+
+    async def getaddrinfo(self, *question: Any) -> list[Any]:
+        return await self._in_thread(stdlib_socket.getaddrinfo, *question)
+
+    async def getnameinfo(self, *question: Any) -> tuple[str, str]:
+        return await self._in_thread(stdlib_socket.getnameinfo, *question)
+
+    async def _in_thread(self, look_up: Callable[..., T], *question: Any) -> T:
+        limiter = self._threads[question[0]]
+        return await trio.to_thread.run_sync(
+            look_up, *question, abandon_on_cancel=True, limiter=limiter
+        )
 
 
 class NetworkDialer:
