@@ -252,6 +252,38 @@ async def test_what_was_posted_from_here_is_fresh(autojump_clock: MockClock) -> 
         assert body.server == "b"
 
 
+@pytest.mark.parametrize(("lost", "twice"), [(2, 0), (0, 1)])
+async def test_a_reply_that_belongs_to_a_neighbour_vouches_for_nothing(
+    autojump_clock: MockClock, lost: int, twice: int
+) -> None:
+    """Every other article is there; one reply gets lost, or is said twice."""
+    async with running(settings("a", connections=1)) as (providers, fakes):
+        server, asked = fakes["a"], 0
+        server.round_trip = 1.0
+        for number in range(0, 10, 2):
+            server.add(number)
+
+        async def slip(session: Session, verb: str, argument: str) -> bool:
+            nonlocal asked
+            asked += verb == "STAT"
+            if verb == "STAT" and asked == twice:
+                session.say(f"223 0 {argument}")
+            return verb == "STAT" and asked == lost
+
+        server.hook = slip
+        found: dict[int, str | None] = {}
+
+        async def look(number: int) -> None:
+            found[number] = await providers.stat(message_id(number), lane=Lane.METADATA)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                nursery.start_soon(look, number)
+                await trio.sleep(0.01)
+        assert found == {number: None if number % 2 else "a" for number in range(10)}
+        assert server.dials == 2
+
+
 async def test_a_stat_asks_no_group_twice(autojump_clock: MockClock) -> None:
     async with running(
         settings("a", storage_group="x"), settings("b", storage_group="x"), settings("c")

@@ -31,10 +31,10 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from usenetfs.errors import ConnectionLostError, UsenetfsError
+from usenetfs.errors import ConnectionLostError, RemoteProtocolError, UsenetfsError
 from usenetfs.net.health import Ewma
 from usenetfs.net.login import Login, Traits
-from usenetfs.net.replies import ends_session, refused_session
+from usenetfs.net.replies import ends_session, is_about, quote, refused_session
 from usenetfs.net.request import Request
 from usenetfs.net.settings import ServerSettings
 from usenetfs.net.stream import Dialer, Stream
@@ -381,6 +381,13 @@ class Connection:
         if ends_session(response.code):
             # The request stays in flight: the pool decides what becomes of it.
             raise refused_session(response.code, response.text, self._settings.name)
+        if response.code in {222, 223} and not is_about(response.text, request.message_id):
+            # A reply was lost or said twice, and each after it belongs to a neighbour: taken at
+            # its word, a STAT would vouch for an article that nobody has.
+            said = quote(response.code, response.text)
+            raise RemoteProtocolError(
+                f"{self._settings.name} answered about another article than was asked for: {said}"
+            )
         self.inflight.popleft()
         self.answered += 1
         if response.verb is Verb.BODY and response.code == 222:

@@ -100,6 +100,13 @@ def refused_article(code: int, text: str, server: str) -> UsenetfsError:
     return refused_session(code, text, server)
 
 
+def is_about(text: str, message_id: str) -> bool:
+    """Whether ``text``, after 222 or 223, is about this article as far as it says (RFC 3977
+    §6.2.3.1 has it name the article; not every server does)."""
+    named = [word for word in text.split() if word.startswith("<") and word.endswith(">")]
+    return not named or message_id.lower() in {word.lower() for word in named}
+
+
 def refused_post(code: int, text: str, server: str) -> UsenetfsError:
     """A reply to POST, or to the article after it, that is neither 340 nor 240."""
     said = quote(code, text)
