@@ -26,7 +26,7 @@ from usenetfs.errors import (
     NoHealthyServersError,
 )
 from usenetfs.net.providers import ProviderSet
-from usenetfs.net.settings import ServerSettings, TlsMode
+from usenetfs.net.settings import ServerSettings, Timeouts, TlsMode
 from usenetfs.net.stream import NetworkDialer, TcpStream
 from usenetfs.nntpd import NntpdSettings, serve
 from usenetfs.types import Lane
@@ -93,6 +93,40 @@ async def test_articles_go_there_and_back(
         assert len(many) == 30
         assert all(data == CONTENT for data in many)
         assert "secret" not in repr(providers)
+
+
+async def test_a_line_that_is_slow_is_not_one_that_is_dead() -> None:
+    """All of an article is with the kernel at once; that the server takes it by and by counts."""
+
+    async def take_slowly(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"200 hello\r\n")
+        await stream.receive_some(1000)
+        await stream.send_all(b"500 what?\r\n")
+        await stream.receive_some(1000)
+        await stream.send_all(b"340 send it\r\n")
+        end = b""
+        while not end.endswith(b"\r\n.\r\n"):
+            end = (end + await stream.receive_some(8 * 1024))[-5:]
+            await trio.sleep(0.1)
+        await stream.send_all(b"240 thanks\r\n")
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 * 1024)
+    one = ServerSettings(
+        name="news",
+        host="127.0.0.1",
+        port=listener.socket.getsockname()[1],
+        tls=TlsMode.NONE,
+        timeouts=Timeouts(response=2.0, article=60.0),
+        warm_connections=0,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, take_slowly, [listener])
+        providers = ProviderSet([one])
+        await nursery.start(providers.run)
+        with trio.fail_after(60):
+            assert (await providers.post(article(1, 300_000))).server == "news"
+        nursery.cancel_scope.cancel()
 
 
 CONTENT = bytes(range(256)) * 3000

@@ -103,6 +103,8 @@ class Connection:
         self._probe_sent: float | None = None
         self._backlog = bytearray()
         self._article: Request | None = None
+        self._taken = 0
+        """Octets that had arrived at the server when that was last looked at."""
         self._writing = False
         self._wake = trio.Event()
 
@@ -163,6 +165,11 @@ class Connection:
         if not self.inflight and not self.checking:
             return None
         timeouts = self._settings.timeouts
+        if self._stream is not None and self.inflight and self.inflight[0].committed:
+            # An article is with the kernel in an instant, which may take minutes to bring it away.
+            taken = self._stream.taken()
+            if taken > self._taken:
+                self._taken, self.last_heard = taken, now
         silent = now - max(self.last_heard, self.head_since)
         if self.checking and not self.inflight and silent >= timeouts.check_reply:
             return f"no answer to an idle check within {timeouts.check_reply:g} s"

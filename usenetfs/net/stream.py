@@ -18,12 +18,15 @@ costs more than decrypting it. So :class:`TlsStream` drives ``ssl.SSLObject`` it
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import hmac
 import os
 import socket as stdlib_socket
 import ssl
+import sys
+import termios
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -69,6 +72,10 @@ class Stream(Protocol):
         """
         ...
 
+    def taken(self) -> int:
+        """Octets that have arrived at the peer so far; never fewer than before."""
+        ...
+
     def end_sending(self) -> None:
         """Tell the peer that no more will come. Never fails."""
         ...
@@ -98,6 +105,7 @@ class TcpStream:
         if sock.family != stdlib_socket.AF_UNIX:
             sock.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
         self._sock = sock
+        self._sent = 0
 
     def __repr__(self) -> str:
         return f"<TcpStream fd={self._sock.fileno()}>"
@@ -138,6 +146,7 @@ class TcpStream:
                 except BlockingIOError:
                     await trio.lowlevel.wait_writable(self._sock)
                     continue
+                self._sent += sent
                 while views and sent >= len(views[0]):
                     sent -= len(views[0])
                     views.pop(0).release()
@@ -151,9 +160,19 @@ class TcpStream:
 
     def send_nowait(self, data: bytes) -> int:
         try:
-            return self._sock.send(data)
+            sent = self._sock.send(data)
         except OSError:
             return 0  # whoever waits in send_all or receive_into next learns what it was
+        self._sent += sent
+        return sent
+
+    def taken(self) -> int:
+        waiting = bytearray(4)
+        try:
+            fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, waiting)  # SIOCOUTQ in tcp(7)
+        except (OSError, ValueError):
+            return 0  # closed
+        return self._sent - int.from_bytes(waiting, sys.byteorder)
 
     def end_sending(self) -> None:
         try:
@@ -298,6 +317,9 @@ class TlsStream:
 
     def send_nowait(self, data: bytes) -> int:
         return 0  # encrypted but unsent octets would have to be kept: send_all does that better
+
+    def taken(self) -> int:
+        return self._tcp.taken()
 
     def end_sending(self) -> None:
         self._tcp.end_sending()
