@@ -13,6 +13,7 @@ from tests.checkpoint.test_publish import make_index, open_index
 from tests.checkpoint.test_replay import reader_of
 from tests.index.world import BLOCK, make_file, upload
 from tests.transfer.world import KEYS, ExpectLog, FakeServers
+from usenetfs.article.message_ids import message_id
 from usenetfs.checkpoint.chain import ChainReader
 from usenetfs.checkpoint.publish import Publisher
 from usenetfs.checkpoint.record import Record
@@ -20,6 +21,7 @@ from usenetfs.checkpoint.replay import rebuild
 from usenetfs.daemon.recovery import FoundState, prepare_takeover
 from usenetfs.errors import FencedError
 from usenetfs.index.index import Index
+from usenetfs.types import article_id
 
 
 @pytest.fixture
@@ -117,6 +119,36 @@ async def test_a_whole_chain_is_gone_on_with(
     last = await follower.find_end()
     assert last is not None
     await rebuild(follower, tmp_path / "again.db", newest=last, writable=False)
+
+
+async def test_what_a_writer_posted_that_was_shut_out_at_once_keeps_its_numbers(
+    old: Index,
+    tmp_path: Path,
+    servers: FakeServers,
+    reader: Reader,
+    autojump_clock: object,
+    expect_log: ExpectLog,
+) -> None:
+    """No record names its epoch; the next writer computes none of its ids all the same."""
+    expect_log("read-only from now on")
+    old_writer = publisher_of(old, servers, tmp_path)
+    newest = await old_writer.publish()
+    await recover(servers, tmp_path / "first.db", newest)
+    change(old, b"meanwhile")
+    newest = await old_writer.publish()
+    with open_index(tmp_path / "first.db") as index:
+        change(index, b"in vain", large=True)
+        with pytest.raises(FencedError):
+            await publisher_of(index, servers, tmp_path).publish()
+        vain = index.identity.epoch
+    numbers = (article_id(vain, number) for number in range(4))
+    assert any(message_id(KEYS.message_id_key, a, 0) in servers.articles for a in numbers)
+    await recover(servers, tmp_path / "second.db", newest)
+    with open_index(tmp_path / "second.db") as index:
+        assert index.identity.epoch > vain
+        change(index, b"at last", large=True)
+        taken = await published(publisher_of(index, servers, tmp_path), reader, index)
+    assert taken.number == newest + 1
 
 
 async def test_what_the_first_checkpoint_depends_on_has_more_copies(

@@ -157,7 +157,21 @@ class ChainReader:
         A writer that crashed goes on at a number up to :data:`JUMP` higher: there, a few articles
         may be overlooked.
         """
-        first = record.next_article
+        return await self._posted(record.epoch, record.next_article)
+
+    async def unused_epoch(self, first: int) -> int:
+        """The first epoch from ``first`` in which nobody has posted anything.
+
+        A writer that was shut out before its first checkpoint, or whose checkpoints are lost, has
+        left articles in an epoch that no record names. Whoever took that epoch again would compute
+        the ids of these for other content.
+        """
+        while await self._posted(first, 0):
+            first += 1
+        return first
+
+    async def _posted(self, epoch: int, first: int) -> bool:
+        """Whether an article of an epoch is there, from number ``first`` on."""
         numbers = [*range(first, first + NEXT), *range(first + NEXT, first + JUMP, STRIDE)]
         key = self._articles.keys.message_id_key
         found = False
@@ -166,7 +180,7 @@ class ChainReader:
         async def look() -> None:
             nonlocal found
             for number in waiting:
-                wanted = message_id(key, article_id(record.epoch, number), 0)
+                wanted = message_id(key, article_id(epoch, number), 0)
                 if not found and await self._articles.exists(wanted):
                     found = True
 

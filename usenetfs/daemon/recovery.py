@@ -175,8 +175,9 @@ async def prepare_takeover(
     if record.number == found.newest and not found.reader.losses:
         with suppress(DataUnavailableError):
             container = await found.reader.container(record.number)
+    epoch = await found.reader.unused_epoch(record.epoch + 1)
     if container is None:
-        set_epoch(path, record.epoch + 1)
+        set_epoch(path, epoch)
         with Index.open(path, directory_key=directory_key) as index:
             index.chain.start(start_anew(record, found.newest, writer=writer))
         return
@@ -184,7 +185,7 @@ async def prepare_takeover(
     with Index.open(path, directory_key=directory_key) as index:
         publication = go_on(route, container, writer=writer, cut=index.changelog.last)
         with index.transaction():
-            index.begin_epoch(record.epoch + 1)
+            index.begin_epoch(epoch)
             index.chain.adopt(publication)
 
 
