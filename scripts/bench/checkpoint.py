@@ -22,6 +22,7 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -34,7 +35,7 @@ from usenetfs.checkpoint.publish import Publisher
 from usenetfs.index.chain import ChainState
 from usenetfs.index.index import Index
 from usenetfs.index.sqlite_process import leave_out_statistics
-from usenetfs.net.providers import PostResult
+from usenetfs.net.providers import FetchedBody, PostResult
 from usenetfs.types import ROOT_INODE, Lane, MessageId
 
 BLOCK = 716_800
@@ -82,6 +83,11 @@ class QuickServers(FakeServers):
     ) -> str | None:
         await trio.lowlevel.checkpoint()
         return "one" if message_id in self.sent else None
+
+    async def fetch(self, message_id: MessageId, **how: Any) -> FetchedBody:
+        if message_id in self.sent:
+            self.decode(message_id)
+        return await super().fetch(message_id, **how)
 
     @property
     def octets(self) -> int:

@@ -412,6 +412,27 @@ async def test_the_second_writer_is_fenced(
     assert reader.last() == 1
 
 
+async def test_a_server_that_says_240_to_what_it_has_already_lets_nobody_pass(
+    tmp_path: Path,
+    path: Path,
+    autojump_clock: object,
+    expect_log: ExpectLog,
+) -> None:
+    """It keeps the first article; whoever comes second must not believe its own is there."""
+    expect_log("read-only from now on")
+    servers = FakeServers()
+    with make_index(path) as index:
+        await publisher_of(index, servers, tmp_path).publish()
+    backup = tmp_path / "backup.db"
+    shutil.copy(path, backup)
+    with open_index(path) as index, open_index(backup) as other:
+        make_file(index, b"original")
+        assert await publisher_of(index, servers, tmp_path).publish() == 1
+        make_file(other, b"copy")
+        with pytest.raises(FencedError, match="checkpoint 1 was published by another writer"):
+            await publisher_of(other, servers, tmp_path).publish()
+
+
 async def test_it_is_fenced_before_it_begins_if_it_can_be_known(
     tmp_path: Path,
     path: Path,

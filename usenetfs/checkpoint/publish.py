@@ -408,10 +408,14 @@ class Publisher:
         taken = await self._sender.take(
             publication.number, copy, publication.salts[copy], publication.container
         )
+        if taken is Taken.OURS:
+            await self._sender.wait_for_record(publication.number, copy)
+            if copy == 0:
+                # A server may say 240 to what it has already, and keep what it has.
+                taken = await self._sender.whose(publication.number, copy, publication.container)
         if taken is Taken.OTHER:
             await self._fence(publication.number, copy)
         if taken is Taken.OURS:
-            await self._sender.wait_for_record(publication.number, copy)
             there.append(copy)
 
     async def _strengthen_base(self, publication: Publication) -> None:

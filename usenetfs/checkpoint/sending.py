@@ -145,11 +145,12 @@ class Sender:
         try:
             await self._post(outgoing)
         except DuplicateArticleError:
-            return await self._whose(number, message_id, container)
+            return await self.whose(number, copy, container)
         return Taken.OURS
 
-    async def _whose(self, number: int, message_id: MessageId, container: bytes) -> Taken:
+    async def whose(self, number: int, copy: int, container: bytes) -> Taken:
         """Look at what is there, for as long as an article may take to appear."""
+        message_id = self.record_id(number, copy)
         wait = MIN_WAIT
         with trio.move_on_after(self._doubt):
             while True:
