@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import random
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -199,6 +201,40 @@ def test_the_machine_that_wrote_before_is_shut_out(lost: Lost, folder: Path) -> 
         assert (again.path / "by the new one").read_text() == "new"
         assert not (again.path / "by the old one").exists()
         again.stop()
+
+
+def test_while_the_machine_that_wrote_before_goes_on_writing(lost: Lost, folder: Path) -> None:
+    """It publishes a newer state while the older one is being put into place."""
+    old = lost.world.mount(NAME)
+    with World(folder / "o", lost.server.endpoint) as other:
+        place = other.data_dir / NAME / "index.db"
+        synced = -1
+
+        def write() -> None:
+            nonlocal synced
+            for number in itertools.count():
+                with contextlib.suppress(OSError):  # read-only
+                    (old.path / "counter").write_text(str(number))
+                if lost.world.run("sync", NAME, check=False).returncode == 0:
+                    synced = number
+                if place.exists():
+                    break
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        done = other.run("recover", NAME, "--yes", check=False, timeout=120)
+        writer.join()
+        assert done.returncode == 0, done.stderr
+        # what was built and overtaken holds nothing that anybody would look for
+        assert list(other.data_dir.glob(f".{NAME}.*")) == []
+        new = other.mount(NAME)
+        assert int((new.path / "counter").read_text()) >= synced >= 0
+        with contextlib.suppress(OSError):  # where it was noticed already
+            (old.path / "late").write_text("too late")
+        assert lost.world.run("sync", NAME, check=False).returncode != 0
+        status = json.loads(lost.world.run("status", NAME, "--json").stdout)
+        assert status["checkpoint"]["fenced"]
+        new.stop()
 
 
 # --- losses --------------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -32,6 +32,7 @@ from usenetfs.config.units import human_size
 from usenetfs.config.vault import replace_file
 from usenetfs.errors import (
     ConfigurationError,
+    FencedError,
     RecoveryKeyError,
     UsageError,
     UsenetfsError,
@@ -47,6 +48,10 @@ if TYPE_CHECKING:
     from usenetfs.daemon.parts import Parts
     from usenetfs.daemon.recovery import FoundState, Servers
     from usenetfs.options import DaemonOptions
+
+
+TRIES: Final = 5
+"""How often the newest state is taken before a writer that publishes meanwhile wins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,6 @@ def run(
     """Recover ``name`` and take it over."""
     from usenetfs.article.passphrase import Argon2Cost
     from usenetfs.cli.unlock import vault_passwords
-    from usenetfs.daemon.recovery import with_servers
 
     if not common.settings.servers:
         raise ConfigurationError(
@@ -88,9 +92,7 @@ def run(
     passwords = vault_passwords(common, passphrases)
     cost = Argon2Cost.of(common.settings.keys.memory, common.settings.keys.iterations)
     recovery = Recovery(paths, passphrases, typed, cost=cost, yes=yes, shards=shards)
-    with _locked(paths):
-        record = with_servers(common.settings, passwords, recovery.run)
-    number = _take_over(common, paths, recovery, passwords)
+    record, number = _until_taken_over(common, paths, recovery, passwords)
     if as_json:
         say_json(
             {
@@ -108,6 +110,29 @@ def run(
         return
     note(f'"{name}" is here again, as it was at checkpoint {record.number}, and taken over.')
     note(f"Next: usenetfs mount {name} MOUNTPOINT")
+
+
+def _until_taken_over(
+    common: Common, paths: FilesystemPaths, recovery: Recovery, passwords: Mapping[str, str]
+) -> tuple[Record, int]:
+    """The record of the state that is here then, and the checkpoint that took over."""
+    from usenetfs.daemon.recovery import with_servers
+
+    tries = 0
+    while True:
+        with _locked(paths):
+            record = with_servers(common.settings, passwords, recovery.run)
+        try:
+            return record, _take_over(common, paths, recovery, passwords)
+        except FencedError as error:
+            tries += 1
+            if tries == TRIES:
+                raise FencedError(
+                    error.message,
+                    hint="another machine goes on writing: unmount it there, and try again",
+                ) from error
+        note("Another machine has published a newer state meanwhile: that one is taken.")
+        recovery.overtaken()
 
 
 def _recovery_key(file: Path | None) -> str:
@@ -148,20 +173,26 @@ class Recovery:
         self.keys: Keys | None = None
         self.newest = -1
         self.losses: list[str] = []
+        self._overtaken = False
+
+    def overtaken(self) -> None:
+        """What was put into place has not taken over. Whoever runs this again is not asked again,
+        and nothing is kept of it, for nobody has written to it."""
+        self._overtaken = self._yes = True
 
     async def run(self, servers: Servers) -> Record:
         """The record of the state that is in place when this returns."""
         from usenetfs.article.keys import KeySet
         from usenetfs.daemon.recovery import find_state
 
-        self.keys = keys = await self._find_keys(servers)
+        self.keys = keys = self.keys or await self._find_keys(servers)
         key_set = KeySet.from_master(keys.master, keys.filesystem_id)
         found = await find_state(servers, key_set, keys.filesystem_id)
         self.newest = found.newest
         for line in describe_found(self._paths.name, found):
             note(line)
         self._compare_with_what_is_here(found)
-        await self._ask(replacing=self._paths.exists())
+        await self._ask(replacing=self._paths.exists() and not self._overtaken)
         aside: Path | None = None
         try:
             with new_directory(self._paths.data) as directory:
@@ -172,12 +203,15 @@ class Recovery:
             if aside is not None and not self._paths.data.exists():
                 aside.rename(self._paths.data)
             raise
-        if aside is not None:
+        if aside is not None and self._overtaken:
+            await trio.to_thread.run_sync(shutil.rmtree, aside)
+        elif aside is not None:
             note(f"What was here before is in {aside}.")
             # A writer that was shut out gave numbers to articles that others have in the chain.
             await trio.to_thread.run_sync(drop_cache, self._paths)
         if keys.fresh:
             await self._publish_keys(servers, keys)
+            self.keys = replace(keys, fresh=False)
         return record
 
     async def _build(
