@@ -97,6 +97,16 @@ class ArticleCache:
         """Whether the article is believed to be here. Touches no disk, counts nothing."""
         return article in self._table
 
+    def has_room(self, size: int) -> bool:
+        """Whether ``size`` bytes more would be kept, if need be in the place of everything that is
+        not pinned. Blocks."""
+        size = on_disk(size)
+        shortage = self._shortage(size)
+        with self._lock:
+            pinned = self._table.pinned_bytes
+            fits = pinned + self._reserved + size <= self._max_bytes
+            return fits and shortage <= self._table.bytes - pinned
+
     def get(self, article: ArticleId) -> bytes | None:
         """The body, or None. Blocks: call it in a thread."""
         with self._lock:
@@ -116,7 +126,7 @@ class ArticleCache:
 
     def put(self, article: ArticleId, body: Buffer) -> None:
         """Keeps a body. Blocks: call it in a thread. Failure is not an error for the caller."""
-        size = _on_disk(len(body))
+        size = on_disk(len(body))
         if size > self._max_bytes or self.contains(article):
             return
         shortage = self._shortage(size)
@@ -273,7 +283,7 @@ class ArticleCache:
             if article is not None:
                 with contextlib.suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
-                    yield article, _on_disk(status.st_size), status.st_mtime_ns
+                    yield article, on_disk(status.st_size), status.st_mtime_ns
 
     def _remove_unfinished(self) -> None:
         """What a run that was killed was about to write."""
@@ -289,7 +299,8 @@ class ArticleCache:
                 yield from list(it)
 
 
-def _on_disk(size: int) -> int:
+def on_disk(size: int) -> int:
+    """What a body of ``size`` bytes takes of the disk."""
     return -(-size // _DISK_BLOCK) * _DISK_BLOCK
 
 

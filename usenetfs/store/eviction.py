@@ -46,6 +46,8 @@ class Eviction:
     def __init__(self, max_bytes: int) -> None:
         self.bytes = 0
         """The sizes of all entries together."""
+        self.pinned_bytes = 0
+        """Of these, what may not be evicted."""
         self._small_limit = max_bytes // SMALL_SHARE
         self._small_bytes = 0
         self._small: OrderedDict[ArticleId, _Entry] = OrderedDict()
@@ -83,6 +85,8 @@ class Eviction:
         if article in self:
             return
         self.bytes += size
+        if article in self._pins:
+            self.pinned_bytes += size
         entry = _Entry(size)
         if article in self._ghosts:
             del self._ghosts[article]
@@ -102,16 +106,20 @@ class Eviction:
             entry = self._main.pop(article, None) or self._held.pop(article, None)
         if entry is not None:
             self.bytes -= entry.size
+            if article in self._pins:
+                self.pinned_bytes -= entry.size
 
     def clear(self) -> None:
         """Nothing is here any more. Pins stay."""
         for queue in (self._small, self._main, self._held):
             queue.clear()
         self._ghosts.clear()
-        self.bytes = self._small_bytes = 0
+        self.bytes = self._small_bytes = self.pinned_bytes = 0
 
     def pin(self, article: ArticleId) -> None:
         """Don't evict the article, whether it is here yet or not. Pins count."""
+        if article not in self._pins:
+            self.pinned_bytes += self._size_of(article)
         self._pins[article] += 1
 
     def unpin(self, article: ArticleId) -> None:
@@ -122,9 +130,14 @@ class Eviction:
         self._pins[article] -= 1
         if not self._pins[article]:
             del self._pins[article]
+            self.pinned_bytes -= self._size_of(article)
             entry = self._held.pop(article, None)
             if entry is not None:
                 self._main[article] = entry
+
+    def _size_of(self, article: ArticleId) -> int:
+        entry = self._main.get(article) or self._small.get(article) or self._held.get(article)
+        return entry.size if entry is not None else 0
 
     def evict(self, needed: int) -> list[ArticleId]:
         """Gives up articles of at least ``needed`` bytes together, or all that may be."""

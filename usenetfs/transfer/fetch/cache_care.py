@@ -3,6 +3,9 @@
 Owns the pins and what follows from them: the articles of what is pinned are fetched while nobody
 else needs the line, and are not evicted. Trees change, so they are looked through again after a
 while. Fetching here goes in the lowest lane, a few articles at a time.
+
+Traffic costs money, so nothing is fetched that would find no room, or drive out what was fetched
+just before it: the cache is asked first, and what is being warmed is pinned until that is over.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import trio
 
 from usenetfs.errors import UsenetfsError
 from usenetfs.index.index import Index
-from usenetfs.store.article_cache import ArticleCache
+from usenetfs.store.article_cache import ArticleCache, on_disk
 from usenetfs.store.pins import Pins
 from usenetfs.transfer.fetch.fetcher import Fetcher
 from usenetfs.transfer.fetch.tree_articles import ArticlePlace, articles_below
@@ -28,6 +31,9 @@ AT_ONCE = 8
 
 LOOK_AGAIN = 60.0
 """Seconds after which pinned trees are looked through again."""
+
+LOOK_AGAIN_LATER = 3600.0
+"""The same where the disk took nothing of what was fetched the last times."""
 
 
 @dataclass(slots=True)
@@ -42,7 +48,11 @@ class Warmed:
     failed: int = 0
     """Could not be had; reading them would fail, too."""
     refused: int = 0
-    """Fetched, and there was no room."""
+    """There was no room; not fetched, unless ``in_vain``."""
+    in_vain: int = 0
+    """Of the refused: the disk failed to take them."""
+    full_for: int | None = None
+    """The size of the smallest that was refused: what is as large is not tried."""
 
 
 class CacheCare:
@@ -55,6 +65,9 @@ class CacheCare:
         self.pins = pins
         self._pinned: set[ArticleId] = set()
         self._changed = trio.Event()
+        self._on_the_way = 0
+        """Bytes of what is fetched for the cache now."""
+        self._look_again = LOOK_AGAIN
 
     def __repr__(self) -> str:
         return f"<CacheCare {self.pins!r} of {len(self._pinned)} articles>"
@@ -65,35 +78,56 @@ class CacheCare:
         """Fetch what is missing of a file or tree into the cache."""
         done = Warmed()
         seen: set[ArticleId] = set()
-        async with trio.open_nursery() as nursery:
-            limit = trio.Semaphore(AT_ONCE)
-            async for place in self._walk(inode):
-                if place.article in seen:
-                    continue
-                seen.add(place.article)
-                await limit.acquire()
-                nursery.start_soon(self._warm_one, place, done, limit)
+        try:
+            async with trio.open_nursery() as nursery:
+                limit = trio.Semaphore(AT_ONCE)
+                async for place in self._walk(inode):
+                    if place.article in seen:
+                        continue
+                    seen.add(place.article)
+                    self._cache.pin(place.article)
+                    await limit.acquire()
+                    nursery.start_soon(self._warm_one, place, done, limit)
+        finally:
+            for article in seen:
+                self._cache.unpin(article)
         return done
 
     async def _warm_one(self, place: ArticlePlace, done: Warmed, limit: trio.Semaphore) -> None:
         try:
             if self._cache.contains(place.article):
                 done.articles += 1
-                return
-            size = await self._fetcher.cache_only(
-                place.article, place.attempt, rewritten=place.rewritten
-            )
-            if size:
-                done.articles += 1
-                done.fetched += 1
-                done.bytes += size
             else:
-                done.refused += 1
+                await self._fetch_one(place, done)
         except UsenetfsError as error:
             log.info("the cache was not filled with an article: %s", error)
             done.failed += 1
         finally:
             limit.release()
+
+    async def _fetch_one(self, place: ArticlePlace, done: Warmed) -> None:
+        row = self._index.articles.get(place.article)
+        needed = on_disk(row.size) if row is not None else 0
+        self._on_the_way += needed
+        try:
+            full = done.full_for is not None and needed >= done.full_for
+            if full or not await trio.to_thread.run_sync(self._cache.has_room, self._on_the_way):
+                done.refused += 1
+                done.full_for = needed if done.full_for is None else min(needed, done.full_for)
+                return
+            size = await self._fetcher.cache_only(
+                place.article, place.attempt, rewritten=place.rewritten
+            )
+        finally:
+            self._on_the_way -= needed
+        if size:
+            done.articles += 1
+            done.fetched += 1
+            done.bytes += size
+        else:
+            done.refused += 1
+            done.in_vain += 1
+            done.full_for = 0
 
     async def drop(self, inode: InodeId) -> int:
         """Take a file or tree out of the cache, and what shares its articles; how many."""
@@ -133,7 +167,7 @@ class CacheCare:
                     log.warning(
                         "what is pinned could not be looked through: %s; tried again", error
                     )
-                with trio.move_on_after(LOOK_AGAIN):
+                with trio.move_on_after(self._look_again):
                     await self._changed.wait()
             else:
                 await self._changed.wait()
@@ -152,7 +186,10 @@ class CacheCare:
         for article in self._pinned - wanted:
             self._cache.unpin(article)
         self._pinned = wanted
+        in_vain = 0
         for inode in self.pins.all():
             done = await self.warm(inode)
+            in_vain += done.in_vain
             if done.refused:
                 log.info("%d pinned articles found no room in the cache", done.refused)
+        self._look_again = min(2 * self._look_again, LOOK_AGAIN_LATER) if in_vain else LOOK_AGAIN

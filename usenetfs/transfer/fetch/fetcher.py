@@ -279,12 +279,15 @@ class Fetcher:
         """Fetch an article into the disk cache, behind everybody else; its octets, 0 if the cache
         had no room. Raises as :meth:`segment` does."""
         assert self._cache is not None
-        for _ in range(2):  # who joins a fetch may come too late for its body
+        for _ in range(2):
+            too_late = article in self._fetches  # perhaps: its body may be here already
             fetch = self._fetches.start(article, attempt, Lane.VERIFY, rewritten=rewritten)
             fetch.keep = True
             container = await self._fetches.wait(fetch)
             if self._cache.contains(article):
                 return container.size
+            if not too_late:
+                break
         return 0
 
     def forget(self, article: ArticleId) -> None:
