@@ -2,13 +2,15 @@
 
 A block's bytes come from staging, from the segment that the block map names, or from nowhere
 (zeros). :class:`BlockContent` puts them together, and after each wait looks again: while an
-article was on its way the block may have been written, cut, or moved to another segment.
+article was on its way the block may have been written, cut, or moved to another segment. That the
+article could not be had is an error only if the block is still in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from usenetfs.errors import DataUnavailableError, IntegrityError
 from usenetfs.index.blocks import BlockLocation
 from usenetfs.index.index import Index
 from usenetfs.transfer.fetch.fetcher import Buffer, Fetcher
@@ -99,7 +101,13 @@ class BlockContent:
                 self.on_small(location.article)
             segment = self._fetcher.segment_at_hand(location)
             if segment is None:
-                segment = await self._fetcher.segment(location, lane=lane, share=inode)
+                try:
+                    segment = await self._fetcher.segment(location, lane=lane, share=inode)
+                except (DataUnavailableError, IntegrityError):
+                    # Of an article that the block has left it matters not that it is lost.
+                    if self._is_still(inode, number, location, start, length):
+                        raise
+                    continue
                 hot = self._staged.get(inode, number)
                 if self._locate(inode, number) != location or (hot is not None and hot.whole):
                     continue
@@ -107,6 +115,14 @@ class BlockContent:
             if hot is None and start + length < location.length:
                 self._keep_at_hand(inode, number, base)
             return self._compose(base, hot, start, length)
+
+    def _is_still(
+        self, inode: InodeId, number: BlockNumber, location: BlockLocation, start: int, length: int
+    ) -> bool:
+        """Whether it still takes the segment at ``location`` to answer."""
+        hot = self._staged.get(inode, number)
+        staged = hot is not None and (hot.whole or hot.extents.covers(start, start + length))
+        return not staged and self._locate(inode, number) == location
 
     def _keep_at_hand(self, inode: InodeId, number: BlockNumber, view: memoryview) -> None:
         if len(self._views) >= MAX_VIEWS:
@@ -141,6 +157,11 @@ class BlockContent:
             location = self._locate(inode, number)
             if location is None:
                 return b""
-            segment = await self._fetcher.segment(location, lane=lane, share=inode)
+            try:
+                segment = await self._fetcher.segment(location, lane=lane, share=inode)
+            except (DataUnavailableError, IntegrityError):
+                if self._locate(inode, number) == location:
+                    raise
+                continue
             if self._locate(inode, number) == location:
                 return memoryview(segment)[: location.length]

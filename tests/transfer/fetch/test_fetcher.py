@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from tests.transfer.world import (
     BLOCK,
+    KEYS,
     ExpectLog,
     FakeServers,
     opened_world,
@@ -19,8 +20,10 @@ from tests.transfer.world import (
     until,
 )
 from usenetfs import logs
+from usenetfs.article.message_ids import message_id
 from usenetfs.config.models import LogSection
 from usenetfs.errors import DataUnavailableError
+from usenetfs.types import BlockNumber
 
 
 @pytest.fixture
@@ -248,3 +251,54 @@ async def test_a_fetch_is_in_the_log_with_its_operation(
     text = (tmp_path / "logs/download.log").read_text()
     line = r"DEBUG usenetfs\.download \[[0-9a-f]{4}-\d+\]: article \d+/\d+ is fetched, \d+ bytes"
     assert len(re.findall(line, text)) == 1
+
+
+async def test_what_was_lost_while_it_was_read_is_looked_for_where_it_is_now(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock
+) -> None:
+    data = os.urandom(BLOCK)
+    new = os.urandom(BLOCK)
+    async with opened_world(tmp_path, servers) as world:
+        inode = await stored_file(world, data)
+        kept, servers.articles = servers.articles, {}
+        servers.gate = trio.Event()
+        read: list[bytes] = []
+
+        async def reader() -> None:
+            read.append(await world.read(inode, 0, BLOCK))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reader)
+            await trio.sleep(1)
+            world.write(inode, 0, new)
+            servers.gate.set()
+        assert read == [new]
+        assert kept
+
+
+async def test_an_article_posted_anew_while_it_is_read_is_found(
+    tmp_path: Path, servers: FakeServers, patient_clock: MockClock
+) -> None:
+    data = os.urandom(BLOCK)
+    async with opened_world(tmp_path, servers) as world:
+        inode = await stored_file(world, data)
+        location = world.index.blocks.locate(inode, BlockNumber(0), 1)[0]
+        (body,) = servers.articles.values()
+        servers.articles.clear()
+        servers.gate = trio.Event()
+        read: list[bytes] = []
+
+        async def reader() -> None:
+            read.append(await world.read(inode, 0, BLOCK))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reader)
+            await trio.sleep(1)
+            attempt = location.attempt + 1
+            with world.index.transaction():
+                world.index.articles.set_attempt(location.article, attempt, None)
+            servers.articles[message_id(KEYS.message_id_key, location.article, attempt)] = body
+            nursery.start_soon(reader)  # joins what asks for the article under its old name
+            await trio.sleep(1)
+            servers.gate.set()
+        assert read == [data, data]

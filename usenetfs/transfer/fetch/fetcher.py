@@ -39,6 +39,7 @@ from usenetfs.errors import (
     IntegrityError,
     NetworkError,
     SealError,
+    UsenetfsError,
     WrongArticleError,
 )
 from usenetfs.index.blocks import BlockLocation
@@ -243,8 +244,14 @@ class Fetcher:
         container = self._containers.read(article)
         if container is not None:
             return container
-        fetch = self._fetches.start(article, attempt, lane, rewritten=rewritten, share=share)
-        return await self._fetches.wait(fetch)
+        while True:
+            fetch = self._fetches.start(article, attempt, lane, rewritten=rewritten, share=share)
+            try:
+                return await self._fetches.wait(fetch)
+            except UsenetfsError:
+                # What was under way may have asked for it under an earlier Message-ID.
+                if (fetch.attempt, fetch.rewritten) == (attempt, rewritten):
+                    raise
 
     def _message_id(
         self, article: ArticleId, attempt: int, rewritten: MessageId | None
