@@ -6,9 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.checkpoint.test_replay import published, reader_of
 from tests.transfer.world import FakeServers
+from usenetfs.checkpoint.chain import ChainReader
+from usenetfs.checkpoint.record import Counters, OpenedCheckpoint, Record
 from usenetfs.cli.states import parse_point
 from usenetfs.daemon.recovery import checkpoint_at, list_checkpoints
 from usenetfs.errors import DataUnavailableError, UsageError
@@ -29,6 +32,49 @@ async def test_a_time_is_the_last_checkpoint_before_it(tmp_path: Path) -> None:
         assert await checkpoint_at(reader_of(servers), 5, 9e12) == 5
         with pytest.raises(DataUnavailableError, match="as old"):
             await checkpoint_at(reader_of(servers), 5, times[0] - 1)
+
+
+class LongChain(ChainReader):
+    """Checkpoint n was published at time n; only those of ``there`` can be read."""
+
+    def __init__(self, *there: range) -> None:
+        super().__init__(reader_of(FakeServers())._articles)
+        self._there = there
+        self.asked = 0
+
+    async def checkpoint(self, number: int) -> OpenedCheckpoint:
+        await trio.lowlevel.checkpoint()
+        self.asked += 1
+        if not any(number in numbers for numbers in self._there):
+            raise DataUnavailableError("expired")
+        record = Record(
+            number=number,
+            writer=bytes(8),
+            epoch=1,
+            schema=2,
+            time=number,
+            previous=None,
+            base=None,
+            changeset=None,
+            snapshot=None,
+            digest=bytes(32),
+            counters=Counters(0, 0, 0, 0, 0),
+            next_article=1,
+        )
+        return OpenedCheckpoint(record, None, None)
+
+
+@pytest.mark.parametrize("moment", [700_001, 900_000, 999_999])
+async def test_a_time_in_a_chain_whose_beginning_expired(moment: int) -> None:
+    chain = LongChain(range(700_000, 1_000_000))
+    assert await checkpoint_at(chain, 999_999, moment) == moment
+    assert chain.asked < 2000
+
+
+@pytest.mark.parametrize("moment", [0, 50, 99, 400, 500])
+async def test_a_time_beside_a_long_gap(moment: int) -> None:
+    chain = LongChain(range(100), range(400, 501))
+    assert await checkpoint_at(chain, 500, moment) == (399 if moment == 99 else moment)
 
 
 async def test_a_list_says_which_are_lost(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import trio
 from usenetfs.article.key_record import KeyRecordLocator
 from usenetfs.article.keys import KeySet
 from usenetfs.checkpoint.articles import ArticleReader
-from usenetfs.checkpoint.chain import ChainReader, Route
+from usenetfs.checkpoint.chain import MAX_MISSES, ChainReader, Route
 from usenetfs.checkpoint.key_records import FoundRecord, KeyRecords
 from usenetfs.checkpoint.record import Record
 from usenetfs.checkpoint.replay import Report, rebuild
@@ -40,6 +40,9 @@ PATIENCE: Final = 60.0
 """Seconds to go on while no server can be reached."""
 
 LIST_PARALLEL: Final = 8
+
+SPARSE: Final = 8
+"""Once very many records in a row cannot be read, each step is an eighth of the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +222,10 @@ async def checkpoint_at(reader: ChainReader, newest: int, moment: float) -> int:
     while low < high:
         middle = (low + high + 1) // 2
         record = await _readable(reader, middle, low)
-        if record is None or record.time <= moment:
+        if record is None:
             low = middle
+        elif record.time <= moment:
+            low = record.number
         else:
             high = record.number - 1
     if low < 0:
@@ -229,8 +234,14 @@ async def checkpoint_at(reader: ChainReader, newest: int, moment: float) -> int:
 
 
 async def _readable(reader: ChainReader, number: int, low: int) -> Record | None:
-    """The newest record from ``number`` down to ``low``, excluded, that can be read."""
-    for candidate in range(number, low, -1):
+    """A record from ``number`` down to ``low``, excluded, that can be read.
+
+    The newest one, unless very many cannot: the beginning of an old chain has expired, and asking
+    for all of it could take days.
+    """
+    distance = 0
+    while number - distance > low:
         with suppress(DataUnavailableError):
-            return (await reader.checkpoint(candidate)).record
+            return (await reader.checkpoint(number - distance)).record
+        distance += 1 if distance < MAX_MISSES else distance // SPARSE
     return None
