@@ -141,3 +141,15 @@ def _staged(world: World) -> int:
 def _fenced(world: World) -> bool:
     status = json.loads(world.run("status", "world", "--json").stdout)
     return status["checkpoint"]["fenced"] is not None
+
+
+def test_a_newer_state_without_anything_does_not_hide_an_older_one(world: World) -> None:
+    """Two recoveries, one after the other: what was never uploaded is in the first one's."""
+    mount = world.mount("world")
+    mount.stop()
+    for _ in range(2):
+        world.run("recover", "world", "--yes")
+    first, second = sorted(world.data_dir.glob(".world.replaced-*"))
+    done = world.run("staging", "rebase", "world")
+    assert f"Nothing is only in {second}" in done.stderr
+    assert f"--from {first}" in done.stderr

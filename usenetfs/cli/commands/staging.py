@@ -104,7 +104,18 @@ def rebase(common: Common, name: str, source: Path | None, *, as_json: bool) -> 
 
         run_unlocked(common, old, unlocked, passwords, rescue_all, purpose="being rebased")
         run_unlocked(common, paths, unlocked, passwords, place_all, purpose="taking files in")
+    if source is None and not exported:
+        _tell_of_others(paths, older)
     _tell_result(name, older, exported, placed, as_json=as_json)
+
+
+def _tell_of_others(paths: FilesystemPaths, newest: Path) -> None:
+    """Where nothing was in the newest one, what is missed is in one before: a recovery that was
+    interrupted, or overtaken, has left an index that nobody has written to."""
+    for other in _set_aside(paths):
+        if other != newest:
+            note(f"Nothing is only in {newest}. Another older state is in {other}:")
+            note(f"usenetfs staging rebase {paths.name} --from {other}")
 
 
 def _tell_result(
@@ -133,10 +144,15 @@ def _older_state(paths: FilesystemPaths, source: Path | None) -> Path:
     """The directory named, or the one that was moved aside last."""
     if source is not None:
         return source.absolute()
-    aside = sorted(paths.data.parent.glob(f".{paths.name}.replaced-*"))
+    aside = _set_aside(paths)
     if not aside:
         raise PathNotFoundError(
             f"no older state of {paths.name} is on this machine",
             hint=f"usenetfs recover {paths.name} keeps it, and takes the filesystem over",
         )
     return aside[-1]
+
+
+def _set_aside(paths: FilesystemPaths) -> list[Path]:
+    """The states that ``recover`` moved aside, oldest first."""
+    return sorted(paths.data.parent.glob(f".{paths.name}.replaced-*"))
