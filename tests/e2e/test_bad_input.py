@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from scripts.private_inn import PrivateInn, free_port
-from scripts.world import Endpoint, Mount, ServerProcess, World
+from scripts.world import Endpoint, Mount, ServerProcess, World, wait_until
 from tests.e2e.conftest import NAME
 from usenetfs.cli.exit_status import ExitStatus
 
@@ -217,7 +220,7 @@ def test_a_full_disk(small_disk: Path, folder: Path, embedded: ServerProcess) ->
     with World(folder, embedded.endpoint) as world:
         assert world.data_dir == small_disk
         world.run("init", NAME)
-        mount = world.mount(NAME)
+        mount = world.mount(NAME, "--set", "staging.min_free=0 B")
         (mount.path / "before").write_bytes(os.urandom(1_000_000))
         other = small_disk / "of another program"
         other.write_bytes(bytes(4_000_000))
@@ -236,6 +239,53 @@ def test_a_full_disk(small_disk: Path, folder: Path, embedded: ServerProcess) ->
         (mount.path / "after").write_bytes(os.urandom(1_000_000))
         mount.stop()
         assert world.run("fsck", NAME).returncode == 0
+
+
+def test_a_disk_that_only_usenetfs_fills(
+    small_disk: Path, folder: Path, embedded: ServerProcess
+) -> None:
+    content = os.urandom(40_000_000)
+    with World(folder, embedded.endpoint) as world, ThreadPoolExecutor(1) as threads:
+        world.run("init", NAME)
+        mount = world.mount(NAME)
+        (mount.path / "before").write_bytes(content[:1_000_000])
+        embedded.stop()
+        writing = threads.submit((mount.path / "large").write_bytes, content)
+        wait_until(lambda: _staged(world) > 12_000_000, "the disk to fill", 60)
+        with pytest.raises(TimeoutError):
+            writing.result(5)
+        assert shutil.disk_usage(small_disk).free > 1_000_000, "the index has room"
+        assert (mount.path / "before").read_bytes() == content[:1_000_000]
+        assert sorted(os.listdir(mount.path)) == ["before", "large"]
+        embedded.start()
+        assert writing.result(120) == len(content)
+        mount.sync()
+        world.drop_cache()
+        assert (mount.path / "large").read_bytes() == content
+        mount.stop()
+        assert world.run("fsck", NAME).returncode == 0
+
+
+def test_a_disk_that_others_fill(small_disk: Path, folder: Path, embedded: ServerProcess) -> None:
+    with World(folder, embedded.endpoint) as world:
+        world.run("init", NAME)
+        mount = world.mount(NAME)
+        other = small_disk / "of another program"
+        other.write_bytes(bytes(shutil.disk_usage(small_disk).free - 1_000_000))
+        with pytest.raises(OSError, match="No space left"):
+            (mount.path / "large").write_bytes(bytes(8_000_000))
+        (mount.path / "large").unlink()
+        mount.sync()
+        assert "nearly full" in world.run("status", NAME).stdout
+        other.unlink()
+        (mount.path / "large").write_bytes(_pattern(8_000_000))
+        mount.sync()
+        assert (mount.path / "large").read_bytes() == _pattern(8_000_000)
+
+
+def _staged(world: World) -> int:
+    status = json.loads(world.run("status", NAME, "--json").stdout)
+    return int(status["durability"]["staged"]["bytes"])
 
 
 def _pattern(size: int) -> bytes:

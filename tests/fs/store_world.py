@@ -96,6 +96,7 @@ async def opened_store(path: Path, servers: FakeServers) -> AsyncIterator[StoreW
             world.freer,
             stillness=stillness,
             staging_limit=LIMIT,
+            min_free=0,
             pending=pending,
         )
         store = HookedStore(

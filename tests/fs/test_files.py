@@ -37,6 +37,7 @@ async def opened_files(
             world.freer,
             stillness=Stillness(),
             staging_limit=limit,
+            min_free=0,
             pending=Pending(world.index, inodes, world.staged),
         )
         yield world, files, inodes

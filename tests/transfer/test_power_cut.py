@@ -98,6 +98,7 @@ def _files(world: World) -> Files:
         world.freer,
         stillness=Stillness(),
         staging_limit=1 << 30,
+        min_free=0,
         pending=Pending(world.index, inodes, world.staged),
     )
 

@@ -233,6 +233,9 @@ class StagingSection(Section):
 
     max_size: LargeSize = 50 * GIB
     """Writers wait when this much is staged."""
+    min_free: Size = 512 * MIB
+    """Left free on the disk of the data directory, for the index: without room to note what was
+    uploaded, nothing staged could be freed. At most a tenth of that disk."""
     settle: Delay = 2.0
     """How long a block must rest unwritten before it is uploaded."""
     fsync: Annotated[Literal["local", "posted", "seen"], BeforeValidator(_lower)] = "local"

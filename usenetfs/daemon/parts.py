@@ -178,6 +178,7 @@ def _wire(
         freer,
         stillness=stillness,
         staging_limit=settings.staging.max_size,
+        min_free=settings.staging.min_free,
         pending=pending,
         reach=_fsync_target(options.fsync or settings.staging.fsync, uploader),
     )

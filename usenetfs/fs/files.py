@@ -8,9 +8,10 @@ from its bytes.
 When saving happens: at fsync, before a rename, every :data:`SAVE_INTERVAL`, and when much has
 gathered. At close a record in the journal does (``pending.py``).
 
-Back-pressure: while staging is over its limit, a write waits until uploads have freed space; in a
-stillness (``transfer/staged/stillness.py``) writes into some files wait until it ends. Reads never
-wait for either.
+Back-pressure: while staging is over its limit, or its disk nearly full, a write waits until uploads
+have freed space; where they cannot free enough it fails at once. In a stillness
+(``transfer/staged/stillness.py``) writes into some files wait until it ends. Reads never wait for
+either.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dataclasses import replace
 
 import trio
 
-from usenetfs.errors import PosixError, UsenetfsError
+from usenetfs.errors import DiskFullError, PosixError, UsenetfsError
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.pending import Pending
 from usenetfs.index.index import Index
@@ -50,15 +51,22 @@ MAX_UNSAVED = 2048
 """Block rows deleted between two chances for other work."""
 
 MEASURED_EVERY = 4 << 20
-"""Bytes written between two looks at how much is staged."""
+"""Bytes written between two looks at how much is staged; fewer where less may be."""
+
+PAGE = 4096
+"""What a write counts at least: the disk gives a small file that much, and the index its rows."""
+
+RESIDUE = 4 << 20
+"""Bytes of staging that uploads may leave: files that stay open, and what the disk adds to them."""
 
 MAX_BLOCKS = 1 << 31
 """Blocks of the longest file: 1.5 EB with the default block size."""
 
 
 class Files:
-    """``staging_limit``: bytes of staging above which writes wait. ``reach``: what ``fsync`` waits
-    for beyond the local disk, if anything. ``stillness``: when writes wait for a checkpoint."""
+    """``staging_limit``: bytes of staging above which writes wait. ``min_free``: bytes of the disk
+    that they leave. ``reach``: what ``fsync`` waits for beyond the local disk, if anything.
+    ``stillness``: when writes wait for a checkpoint."""
 
     def __init__(
         self,
@@ -70,6 +78,7 @@ class Files:
         *,
         stillness: Stillness,
         staging_limit: int,
+        min_free: int,
         pending: Pending,
         reach: Callable[[InodeId], Awaitable[None]] | None = None,
     ) -> None:
@@ -81,6 +90,7 @@ class Files:
         self._freer = freer
         self._stillness = stillness
         self._staging_limit = staging_limit
+        self._min_free = min_free
         self._reach = reach
         self._doomed: dict[InodeId, None] = {}
         """Inodes to be deleted together."""
@@ -112,11 +122,12 @@ class Files:
         end = offset + len(data)
         if end > self.max_size:
             raise PosixError(errno.EFBIG)
-        self._unmeasured -= len(data)
+        self._unmeasured -= max(len(data), PAGE)
         if self._unmeasured < 0:
-            if self._staged.usage() > self._staging_limit:
+            room = self._room(self._staging_limit)
+            if room < 0:
                 await self.wait_for_room(self._staging_limit)
-            self._unmeasured = MEASURED_EVERY
+            self._unmeasured = min(max(room, 0), MEASURED_EVERY)
         if self._staged.steady.holds(inode, offset, end):
             await self._staged.steady.wait(inode, offset, end)
         if self._stillness.holds(inode):
@@ -133,20 +144,32 @@ class Files:
             await self._stillness.wait_for_the_end()
 
     async def wait_for_room(self, limit: int) -> None:
-        """Return when no more than ``limit`` bytes are staged."""
-        if self._staged.usage() <= limit:
+        """Return when no more than ``limit`` bytes are staged, and enough of the disk is free.
+        DiskFullError where uploads cannot free that much: others fill it."""
+        if self._room(limit) >= 0:
             await trio.lowlevel.checkpoint()
             return
         self.waiting_writers += 1
         self._staged.pressed += 1
         try:
-            while self._staged.usage() > limit:
+            while self._room(limit) < 0:
                 self.save()
                 self._staged.force()
                 await self._freer.freed.wait_at_most(1.0)
         finally:
             self.waiting_writers -= 1
             self._staged.pressed -= 1
+
+    def _room(self, limit: int) -> int:
+        """Bytes that may be staged still; negative where some must go first."""
+        usage = self._staged.usage()
+        spare = self._staged.to_spare(self._min_free)
+        if -spare > max(usage - RESIDUE, 0):
+            raise DiskFullError(
+                "the disk that holds the data directory is nearly full",
+                hint="free space there: the last of it is kept for the index (staging.min_free)",
+            )
+        return min(limit - usage, spare)
 
     def resize(self, inode: InodeId, size: int) -> None:
         """Cut the file or extend it with zeros, and set its times."""

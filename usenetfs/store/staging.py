@@ -211,6 +211,16 @@ class Staging:
         """
         return self._shared.allocated() + self._files.allocated()
 
+    def to_spare(self, min_free: int) -> int:
+        """Bytes that are free on its disk beyond ``min_free``, or beyond a tenth of the disk where
+        that is less; negative where fewer are. A microsecond. LocalStorageError."""
+        try:
+            disk = os.statvfs(self._directory)
+        except OSError as error:
+            raise storage_error(error, "look at", self._directory) from error
+        unit = disk.f_frsize
+        return disk.f_bavail * unit - min(min_free, disk.f_blocks * unit // 10)
+
     def recount(self) -> int:
         """Looks at every file and returns the true :meth:`usage`. A second per 300,000 files."""
         self._shared.recount()

@@ -148,6 +148,10 @@ class StagedBlocks:
         """Bytes of local disk that staging takes."""
         return self._staging.usage()
 
+    def to_spare(self, min_free: int) -> int:
+        """Bytes of the local disk beyond what is to be left free; negative where some lack."""
+        return self._staging.to_spare(min_free)
+
     # --- changing --------------------------------------------------------------------------------
 
     def write(self, inode: InodeId, offset: int, data: bytes | memoryview) -> None:
