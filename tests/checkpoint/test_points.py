@@ -41,6 +41,8 @@ class LongChain(ChainReader):
         super().__init__(reader_of(FakeServers())._articles)
         self._there = there
         self.asked = 0
+        self.ahead = range(0)
+        """When these were published, the clock was a day ahead."""
 
     async def checkpoint(self, number: int) -> OpenedCheckpoint:
         await trio.lowlevel.checkpoint()
@@ -52,7 +54,7 @@ class LongChain(ChainReader):
             writer=bytes(8),
             epoch=1,
             schema=2,
-            time=number,
+            time=number + 86_400 * (number in self.ahead),
             previous=None,
             base=None,
             changeset=None,
@@ -75,6 +77,13 @@ async def test_a_time_in_a_chain_whose_beginning_expired(moment: int) -> None:
 async def test_a_time_beside_a_long_gap(moment: int) -> None:
     chain = LongChain(range(100), range(400, 501))
     assert await checkpoint_at(chain, 500, moment) == (399 if moment == 99 else moment)
+
+
+@pytest.mark.parametrize("moment", [5, 39, 70, 1500, 1999])
+async def test_a_time_after_a_clock_was_wrong(moment: int) -> None:
+    chain = LongChain(range(2000))
+    chain.ahead = range(40, 1200)
+    assert await checkpoint_at(chain, 1999, moment) == (39 if moment == 70 else moment)
 
 
 async def test_a_list_says_which_are_lost(tmp_path: Path) -> None:

@@ -218,7 +218,20 @@ async def checkpoint_at(reader: ChainReader, newest: int, moment: float) -> int:
 
     Those that cannot be read count as published in time: a route goes around them to an older one.
     """
-    low, high = -1, newest
+    low = -1
+    while True:
+        low = await _last_before(reader, low, newest, moment)
+        later = await _later(reader, low, newest, moment)
+        if later is None:
+            break
+        low = later
+    if low < 0:
+        raise DataUnavailableError("there is no checkpoint as old as that")
+    return low
+
+
+async def _last_before(reader: ChainReader, low: int, high: int, moment: float) -> int:
+    """Of ``low`` to ``high`` the last one that was published in time, if times only grow."""
     while low < high:
         middle = (low + high + 1) // 2
         record = await _readable(reader, middle, low)
@@ -228,9 +241,21 @@ async def checkpoint_at(reader: ChainReader, newest: int, moment: float) -> int:
             low = record.number
         else:
             high = record.number - 1
-    if low < 0:
-        raise DataUnavailableError("there is no checkpoint as old as that")
     return low
+
+
+async def _later(reader: ChainReader, low: int, newest: int, moment: float) -> int | None:
+    """One after ``low`` that was published in time all the same: a clock was put back since.
+
+    Looked for at few places, near both ends: a clock that was wrong was so for a while.
+    """
+    steps = [1 << power for power in range((newest - low).bit_length())]
+    places = {low + step for step in steps} | {newest + 1 - step for step in steps}
+    for number in sorted(places, reverse=True):
+        with suppress(DataUnavailableError):
+            if (await reader.checkpoint(number)).record.time <= moment:
+                return number
+    return None
 
 
 async def _readable(reader: ChainReader, number: int, low: int) -> Record | None:
