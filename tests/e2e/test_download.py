@@ -97,6 +97,30 @@ def test_a_note_is_not_trusted(counted: tuple[World, CountingRelay], folder: Pat
     assert (target / "large.bin").read_bytes() == (source / "large.bin").read_bytes()
 
 
+def test_a_part_of_another_file_leaves_nothing_where_there_are_holes(
+    counted: tuple[World, CountingRelay], folder: Path
+) -> None:
+    """What was begun was a file of the same name, size and time, with content all over."""
+    world, relay = counted
+    source, target = _large(world, folder), folder / "target"
+    relay.reset()
+    running = Running(world, "download", f"{NAME}:/large.bin", f"{target}/")
+    wait_until(lambda: relay.bodies.total() >= 40, "fetches", 60)
+    running.end(signal.SIGKILL)
+    large = source / "large.bin"
+    before = large.stat()
+    content = large.read_bytes()[:BLOCK]
+    large.unlink()
+    with large.open("wb") as file:
+        file.write(content)
+        file.truncate(before.st_size)
+    os.utime(large, ns=(before.st_atime_ns, before.st_mtime_ns))
+    world.run("rm", f"{NAME}:/large.bin")
+    world.run("upload", large, f"{NAME}:/")
+    world.run("download", f"{NAME}:/large.bin", f"{target}/")
+    assert (target / "large.bin").read_bytes() == large.read_bytes()
+
+
 def test_a_lying_server(folder: Path) -> None:
     """Wrong bodies are never written; what could not be had is named and had the next time."""
     plan = folder / "plan"

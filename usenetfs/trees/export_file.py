@@ -4,6 +4,9 @@ Blocks come in any order, several at once (``limit`` bounds them over all files)
 its hash before it is written, on top of the seal; each is noted in the session. What an interrupted
 download left is compared block by block and not fetched again; what failed is tried again. A file
 that changes in a live mount meanwhile is started once more.
+
+A part is of the file if size and time are the same. That may deceive, so nothing of it is trusted:
+blocks are compared, and where the file has holes they are made.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from usenetfs.trees.export_source import Buffer, ExportSource
 from usenetfs.trees.import_target import Attributes
 from usenetfs.trees.local_tree import (
     apply_attributes,
+    clear,
     is_fatal,
     open_part,
     part_path,
@@ -112,6 +116,8 @@ class FileReceiver:
             while at < last and growing.error is None:
                 found = self._source.next_block(row.id, at)
                 number = BlockNumber(last if found is None else min(found, last))
+                if number > at and not growing.sparse:
+                    await self._make_hole(growing, at, number)
                 self._tally.bytes_done += max(min(number * size, row.size) - at * size, 0)
                 if number >= last:
                     break
@@ -120,6 +126,16 @@ class FileReceiver:
                 at = BlockNumber(number + 1)
         if growing.error is not None:
             raise growing.error
+
+    async def _make_hole(self, growing: _Growing, first: BlockNumber, end: BlockNumber) -> None:
+        """Nothing is stored there; what was begun may have been a file that had content."""
+        size = self._source.block_size
+        await _local(
+            lambda: clear(growing.descriptor, first * size, (end - first) * size),
+            growing.relative,
+        )
+        for number in [number for number in growing.record.failed if first <= number < end]:
+            self._session.have(growing.record, number)
 
     async def _one_block(self, growing: _Growing, number: BlockNumber) -> None:
         offset = number * self._source.block_size

@@ -14,6 +14,7 @@ import stat
 from hashlib import blake2b
 from typing import Final
 
+from usenetfs.store.syscalls import punch_hole, write_zeros
 from usenetfs.trees.import_target import Attributes
 
 PAGE: Final = 4096
@@ -81,6 +82,12 @@ def _filled(view: memoryview) -> list[tuple[int, int]]:
     if start is not None:
         stretches.append((start, len(view)))
     return stretches
+
+
+def clear(descriptor: int, offset: int, length: int) -> None:
+    """Make a stretch of the part file read as zeros."""
+    if not punch_hole(descriptor, offset, length):
+        write_zeros(descriptor, offset, length)
 
 
 def read_block(descriptor: int, offset: int, length: int) -> bytes:
