@@ -41,6 +41,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 KIND_DATA, KIND_CHECKPOINT, KIND_SNAPSHOT, KIND_KEY, KIND_CHANGESET = 1, 3, 4, 5, 6
 TOPS = ("com", "net", "org", "info", "biz", "local")
+MISSING = (b"420", b"423", b"430", b"451")  # any other refusal says nothing of the article
 Member = tuple[int, int, bytes, int, int, int, bytes]
 Tables = dict[str, dict[tuple[Any, ...], tuple[Any, ...]]]
 
@@ -129,12 +130,11 @@ class Server:
 
     def body(self, wanted: str) -> bytes:
         """The decoded yEnc data of an article."""
-        reply = self.ask(f"BODY {wanted}")
+        reply = self.ask(f"BODY {wanted}", b"222", *MISSING)
         if not reply.startswith(b"222"):
             raise LostError(f"{wanted}: {reply.decode(errors='replace').strip()}")
-        lines: list[bytes] = []
-        while (line := self.ask("")) != b".\r\n":
-            lines.append(line[1:] if line.startswith(b"..") else line)
+        block = iter(lambda: self.ask(""), b".\r\n")
+        lines = [line[1:] if line.startswith(b"..") else line for line in block]
         control = [n for n, line in enumerate(lines) if line.startswith((b"=yb", b"=yp", b"=ye"))]
         if len(control) != 3:
             raise LostError("an article is not yEnc")
@@ -219,7 +219,7 @@ class Filesystem:
 
     def _exists(self, number: int) -> bool:
         ids = (self.checkpoint_id(number, copy) for copy in range(2))
-        return any(self.server.ask(f"STAT {wanted}").startswith(b"223") for wanted in ids)
+        return any(self.server.ask(f"STAT {i}", b"223", *MISSING)[:3] == b"223" for i in ids)
 
     def checkpoint(self, number: int) -> tuple[dict[str, Any], dict[str, bytes]]:
         """A record, and the documents that came with it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,18 @@ def test_yenc() -> None:
             return self.lines.pop(0)
 
     assert standalone.Server.body(Lines(), "<a@b>") == data  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reply", [b"400 going down", b"480 log in", b"503 timeout"])
+def test_what_a_server_cannot_say_now_is_not_missing(reply: bytes) -> None:
+    """Else an older state would be restored as the newest."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        server = standalone.Server.__new__(standalone.Server)
+        server._socket, server._file = ours, ours.makefile("rb")
+        with server._file:
+            missing = b"430 no such article\r\n"
+            theirs.sendall(missing + reply + b"\r\n" + 40 * missing)
+            theirs.shutdown(socket.SHUT_WR)
+            with pytest.raises(SystemExit, match="the server says"):
+                standalone.Filesystem(server, MASTER, FILESYSTEM).last()
