@@ -120,9 +120,12 @@ def make_link(existing: bytes, path: bytes) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(part)
     os.link(existing, part, follow_symlinks=False)
-    os.replace(part, path)
-    with contextlib.suppress(FileNotFoundError):  # replacing a name of the same file does nothing
-        os.unlink(part)
+    try:
+        os.replace(part, path)
+    finally:
+        # It is still there where a directory has the name, and where that is one of the same file.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
 
 
 def make_directory(path: bytes) -> os.stat_result:
