@@ -89,17 +89,26 @@ def _pieces(pattern: bytes) -> Iterator[bytes]:
             yield re.escape(octet)
 
 
+def _members(members: bytes) -> Iterator[bytes]:
+    """Octets and ranges. One that runs backwards matches nothing, as in the shell; re would refuse
+    it."""
+    at = 0
+    while at < len(members):
+        low, high = members[at : at + 1], members[at + 2 : at + 3]
+        if members[at + 1 : at + 2] == b"-" and high:
+            at += 3
+            if low <= high:
+                yield re.escape(low) + b"-" + re.escape(high)
+        else:
+            at += 1
+            yield re.escape(low)
+
+
 def _set(inside: bytes) -> bytes:
     """``[…]``: what stands between the brackets, as a regular expression that matches no slash."""
     negated = inside[:1] in {b"!", b"^"}
     members = inside[1:] if negated else inside
-    escaped = re.sub(rb"([\\\[\]^&~|])", rb"\\\1", members)
-    # A range that runs backwards matches nothing, as in the shell; re would refuse it.
-    escaped = re.sub(
-        rb"(?s)(\\?.)-(\\?.)",
-        lambda match: match[0] if match[1][-1:] <= match[2][-1:] else b"",
-        escaped,
-    )
+    escaped = b"".join(_members(members))
     if not escaped:
         return rb"[^/]" if negated else rb"(?!)"
     return rb"(?!/)[" + (rb"^" if negated else b"") + escaped + rb"]"
