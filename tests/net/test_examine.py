@@ -75,6 +75,11 @@ async def test_a_good_server(tmp_path: Path) -> None:
     assert report.tls is None
 
 
+async def test_an_article_that_appears_late_says_nothing_about_pipelining(tmp_path: Path) -> None:
+    report, _ = await examined(tmp_path, "POSTED nth 9 hide seconds=1", max_article=4_000_000)
+    assert report.pipelining == 32, report.pipelining_reason
+
+
 async def test_tls_and_login(tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
     report, _ = await examined(
