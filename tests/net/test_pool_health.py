@@ -196,6 +196,36 @@ async def test_a_connection_that_only_fails_is_replaced(autojump_clock: MockCloc
         assert server.dials == 2
 
 
+async def test_a_server_that_counted_dead_sessions_is_soon_used_as_before(
+    autojump_clock: MockClock, expect_log: Callable[[str], None]
+) -> None:
+    """The line broke, and for three minutes the server let no more than one in beside them."""
+    expect_log("given up")
+    async with running(connections=40) as (server, pool), trio.open_nursery() as nursery:
+        server.round_trip = 5.0
+        for number in range(50):
+            server.add(number)
+
+        async def read(number: int) -> None:
+            while True:
+                await outcome(pool, body(number))
+                await trio.sleep(1)
+
+        for number in range(50):
+            nursery.start_soon(read, number)
+        await trio.sleep(10)
+        assert pool.status().open == 40
+        server.limit = 1
+        server.drop_all()
+        await trio.sleep(180)
+        assert pool.limit < 10
+        server.limit = 40
+        await trio.sleep(480)
+        assert pool.status().open == 40
+        assert server.peak <= 40
+        nursery.cancel_scope.cancel()
+
+
 async def test_the_limit_is_learned_and_rises_again(autojump_clock: MockClock) -> None:
     async with running(connections=6) as (server, pool):
         server.limit, server.round_trip = 2, 1.0

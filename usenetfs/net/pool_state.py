@@ -41,7 +41,9 @@ MAX_CONNECTION_FAILURES: Final = 3
 AVOID_PATIENCE: Final = 5.0
 """Seconds after which a request takes the connection it wanted to avoid."""
 LIMIT_RAISE: Final = 60.0
-"""Seconds after a refusal until one more connection is tried; doubles when that is refused."""
+"""Seconds after a refusal until one more connection is tried; doubles when that is refused. If it
+is not, two more are tried after so long, then four: a server that counted the dead sessions of a
+line that broke is soon used as before."""
 LIMIT_RAISE_MAX: Final = 900.0
 LIMIT_BURST: Final = 10.0
 """Refusals within so many seconds are one."""
@@ -92,6 +94,7 @@ class PoolState:
         self._last_number = 0
         self._raise_at = 0.0
         self._raise_after = LIMIT_RAISE / 2
+        self._raise_by = 1
         self._lowered_at = -LIMIT_RAISE
         self._retire_at = 0.0
         self._draining = False
@@ -110,6 +113,7 @@ class PoolState:
         self.limit = max(1, min(self.limit, allowed))
         if now - self._lowered_at > LIMIT_BURST:
             self._raise_after = min(2 * self._raise_after, LIMIT_RAISE_MAX)
+        self._raise_by = 1
         self._lowered_at = now
         self._raise_at = now + self._raise_after
 
@@ -147,7 +151,8 @@ class PoolState:
         """Everything that is to be done now."""
         plan = Plan()
         if self.limit < self.settings.connections and now >= self._raise_at:
-            self.limit += 1
+            self.limit = min(self.limit + self._raise_by, self.settings.connections)
+            self._raise_by *= 2
             self._raise_at = now + LIMIT_RAISE
         ready = self.ready()
         if now >= self._retire_at or any(c.failures > MAX_CONNECTION_FAILURES for c in ready):
