@@ -24,5 +24,9 @@ class Running:
     def end(self, number: signal.Signals) -> int:
         """Send the signal and wait; the exit status."""
         self.process.send_signal(number)
-        self.process.communicate(timeout=60)
-        return self.process.returncode
+        return self.finish()[0]
+
+    def finish(self) -> tuple[int, str]:
+        """Wait for it; the exit status and all it said."""
+        said = self.process.communicate(timeout=60)[0]
+        return self.process.returncode, said.decode()

@@ -12,6 +12,7 @@ import trio
 
 from usenetfs.config.models import Settings
 from usenetfs.config.servers import server_settings
+from usenetfs.daemon.reasons import run_to_one_end
 from usenetfs.errors import NewsgroupNotFoundError, PostingNotAllowedError, UsenetfsError
 from usenetfs.net.probe import ServerProbe, probe_server
 from usenetfs.net.settings import ServerSettings
@@ -22,7 +23,7 @@ def check_servers(settings: Settings, passwords: Mapping[str, str]) -> None:
     servers = server_settings(settings, passwords)
     groups = dict.fromkeys(settings.posting.groups)
     groups |= {group: None for rule in settings.posting.rules for group in rule.groups}
-    answers = trio.run(_ask_all, servers, list(groups))
+    answers = run_to_one_end(_ask_all, servers, list(groups))
     allowed = [
         server.name
         for server, probe in zip(servers, answers, strict=True)

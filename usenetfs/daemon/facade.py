@@ -61,7 +61,12 @@ class Facade:
         self._options = options
         self._parts = parts
         self._state = "mounted" if options.mountpoint is not None else "working"
+        self._unmounting = trio.Lock()
+        self._unmounted = False
+        self._owed = 0
+        """Askers of an unmount that have no answer yet."""
         self._answered = trio.Event()
+        """Nobody is owed one any more."""
         self._answered.set()
         self._runtime = RuntimeSettings(parts, options.settings.upload)
         self.drained = False
@@ -232,7 +237,7 @@ class Facade:
     async def unmount_answered(self) -> None:
         """Whoever asked to unmount has the answer."""
         await trio.lowlevel.checkpoint()
-        self._answered.set()
+        self._settle_answer()
 
     async def last_answer(self) -> None:
         """Wait until nobody is owed the answer to an unmount; the daemon may end then."""
@@ -240,21 +245,31 @@ class Facade:
             await self._answered.wait()
 
     async def unmount(self, *, lazy: bool) -> UnmountReport:
-        """Drain unless ``lazy``, then unmount; the daemon ends when the kernel lets go."""
+        """Drain unless ``lazy``, then unmount; the daemon ends when the kernel lets go. Several may
+        ask, one after another gave up waiting: all of them are answered."""
         previous, self._state = self._state, "draining"
-        self._answered = trio.Event()
+        if not self._owed:
+            self._answered = trio.Event()
+        self._owed += 1
         try:
             if not lazy:
                 await self.sync()
                 self.drained = True
             self._state = "unmounting"
-            if self._options.mountpoint is not None:
-                await trio.to_thread.run_sync(_unmount, self._options.mountpoint, lazy)
+            async with self._unmounting:
+                if self._options.mountpoint is not None and not self._unmounted:
+                    await trio.to_thread.run_sync(_unmount, self._options.mountpoint, lazy)
+                self._unmounted = True
         except BaseException:
             self._state = previous
-            self._answered.set()
+            self._settle_answer()
             raise
         return UnmountReport(os.getpid(), pending_bytes(durability_report(self._parts)))
+
+    def _settle_answer(self) -> None:
+        self._owed -= 1
+        if not self._owed:
+            self._answered.set()
 
 
 def _unmount(mountpoint: Path, lazy: bool) -> None:

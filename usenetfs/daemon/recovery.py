@@ -27,7 +27,7 @@ from usenetfs.checkpoint.takeover import go_on, start_anew
 from usenetfs.config.models import Settings
 from usenetfs.config.servers import server_settings
 from usenetfs.daemon.plain_values import make_retries
-from usenetfs.daemon.reasons import raise_the_reason
+from usenetfs.daemon.reasons import run_to_one_end
 from usenetfs.errors import DataUnavailableError, FilesystemNotFoundError
 from usenetfs.index.index import Index
 from usenetfs.index.replica import set_epoch
@@ -93,10 +93,7 @@ def with_servers(
             return await work(servers)
 
     leave_out_statistics()
-    try:
-        return trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
-    except BaseExceptionGroup as group:
-        raise_the_reason(group)
+    return run_to_one_end(run)
 
 
 # --- keys ----------------------------------------------------------------------------------------

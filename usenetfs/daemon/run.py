@@ -17,7 +17,7 @@ from usenetfs.control.serving import serve_control
 from usenetfs.daemon.facade import Facade
 from usenetfs.daemon.memory import keep_large_buffers
 from usenetfs.daemon.parts import Parts, open_parts
-from usenetfs.daemon.reasons import raise_the_reason
+from usenetfs.daemon.reasons import run_to_one_end
 from usenetfs.daemon.serving import serve_mount
 from usenetfs.daemon.upkeep import keep_in_shape
 from usenetfs.daemon.web import serve_web
@@ -54,10 +54,7 @@ def run_with_parts(options: DaemonOptions, work: Work) -> None:
     keep_large_buffers()
     leave_out_statistics()
     log_sqlite_errors()
-    try:
-        trio.run(_run, options, work, restrict_keyboard_interrupt_to_checkpoints=True)
-    except BaseExceptionGroup as group:
-        raise_the_reason(group)
+    run_to_one_end(_run, options, work)
 
 
 async def _run(options: DaemonOptions, work: Work) -> None:

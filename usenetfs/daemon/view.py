@@ -22,7 +22,7 @@ from usenetfs.daemon.facade import Facade
 from usenetfs.daemon.follow import Following, state_of
 from usenetfs.daemon.memory import keep_large_buffers
 from usenetfs.daemon.parts import Parts, open_parts
-from usenetfs.daemon.reasons import raise_the_reason
+from usenetfs.daemon.reasons import run_to_one_end
 from usenetfs.daemon.recovery import Servers, checkpoint_at, open_servers
 from usenetfs.daemon.serving import serve_mount
 from usenetfs.daemon.web import serve_web
@@ -56,10 +56,7 @@ def run_view(options: DaemonOptions) -> None:
     keep_large_buffers()
     leave_out_statistics()
     log_sqlite_errors()
-    try:
-        trio.run(_run, options, restrict_keyboard_interrupt_to_checkpoints=True)
-    except BaseExceptionGroup as group:
-        raise_the_reason(group)
+    run_to_one_end(_run, options)
 
 
 async def _run(options: DaemonOptions) -> None:

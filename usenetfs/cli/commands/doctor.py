@@ -125,9 +125,8 @@ def _look_at_servers(common: Common, settings: Settings) -> Iterator[Finding]:
 def _look_at_server(
     settings: Settings, server: ServerSection, passwords: Mapping[str, str]
 ) -> Iterator[Finding]:
-    import trio
-
     from usenetfs.config.servers import one_server
+    from usenetfs.daemon.reasons import run_to_one_end
     from usenetfs.net.checkup import Checkup, check_up
 
     plain = one_server(server, settings.network, passwords)
@@ -138,7 +137,7 @@ def _look_at_server(
 
     subject = f"server.{server.name}"
     try:
-        found = trio.run(look)
+        found = run_to_one_end(look)
     except UsenetfsError as error:
         message = error.message
         if server.name not in message:

@@ -10,14 +10,13 @@ import dataclasses
 import enum
 from typing import TYPE_CHECKING, Any
 
-import trio
-
 from usenetfs.cli import passphrase
 from usenetfs.cli.context import Common
 from usenetfs.cli.output import console, note, say, say_json
 from usenetfs.cli.unlock import vault_passwords
 from usenetfs.config.servers import one_server
 from usenetfs.config.units import format_size, parse_size
+from usenetfs.daemon.reasons import run_to_one_end
 from usenetfs.errors import ConfigurationError, PostingNotAllowedError, UsageError
 from usenetfs.net.examine import Examiner
 from usenetfs.net.verdict import Effort, Fate, Recommendation, Report, plan_effort, recommend
@@ -59,7 +58,7 @@ def test(
         patience=settings.timeouts.response,
         tell=lambda what: note(f"  {what} …"),
     )
-    report = trio.run(examiner.run)
+    report = run_to_one_end(examiner.run)
     advice = recommend(report, configured=settings.connections, wants_posting=settings.posting)
     if as_json:
         say_json(document(report, advice))
