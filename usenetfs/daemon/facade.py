@@ -252,7 +252,7 @@ class Facade:
             self._answered = trio.Event()
         self._owed += 1
         try:
-            if not lazy:
+            if not lazy and not self._unmounted:
                 await self.sync()
                 self.drained = True
             self._state = "unmounting"
