@@ -56,6 +56,8 @@ class DaemonOptions:
     """Absolute, checked, an empty directory; None when a command works without a mount."""
     ready: Callable[[], None]
     """To be called once, when the mount is usable."""
+    at_work: Callable[[], None] = lambda: None
+    """To be called now and then before that, by what takes long and gets on."""
     read_only: bool = False
     allow_other: bool = False
     writeback: bool = False

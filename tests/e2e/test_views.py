@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.world import Mount, ServerProcess, World, wait_until
+from scripts.world import COMMAND, Mount, ServerProcess, World, wait_until
 from tests.e2e.conftest import NAME
 from tests.e2e.trees import differences, make_odd_files
 
@@ -70,6 +70,23 @@ def test_points_that_are_not_there(world: World, live: Mount) -> None:
         assert (at, done.returncode) == (at, status), done.stderr
     done = world.run("mount", NAME, place, "--at", "1", "--follow", check=False)
     assert done.returncode == 2
+
+
+def test_downloading_an_index_tells_whoever_waits(world: World, live: Mount) -> None:
+    place = world.directory / "past"
+    place.mkdir()
+    ready, tell = os.pipe()
+    options = ["-f", "--ready-fd", str(tell), "--at", "1"]
+    command = [str(COMMAND), "mount", *options, NAME, str(place)]
+    with subprocess.Popen(command, env=world.environment, pass_fds=[tell]) as daemon:
+        os.close(tell)
+        with open(ready, "rb") as told:
+            *getting_on, answer = told.read().split(b"\n")[:-1]
+        daemon.terminate()
+        assert daemon.wait(60) == 0
+    assert getting_on
+    assert set(getting_on) == {b""}
+    assert json.loads(answer)["ready"]
 
 
 def test_a_time_in_words(world: World, live: Mount) -> None:

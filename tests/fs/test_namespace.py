@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from usenetfs.errors import PosixError
+from usenetfs.errors import DiskFullError, PosixError
 from usenetfs.fs.live_inodes import LiveInodes
 from usenetfs.fs.namespace import Namespace, Owner
 from usenetfs.fs.pending import Pending
@@ -63,6 +63,25 @@ def test_what_is_made_is_found(names: Namespace) -> None:
     assert names.lookup(ROOT_INODE, b"a") == made
     assert names.lookup(ROOT_INODE, b"b") is None
     assert (made.uid, made.gid, made.nlink, made.size) == (1000, 1000, 1, 0)
+
+
+def test_a_full_disk_is_no_reason_not_to_list(
+    names: Namespace, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = names.make(ROOT_INODE, b"d", DIRECTORY, ME)
+    inside = names.make(there.id, b"f", FILE, ME)
+    assert names.list(there.id, 0, 10) == [(names.list(there.id, 0, 1)[0][0], b"f", inside)]
+    names.make(ROOT_INODE, b"new", FILE, ME)
+
+    def full() -> None:
+        raise DiskFullError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index.database, "before_commit", full)
+        assert [name for _, name, _ in names.list(there.id, 0, 10)] == [b"f"]
+        with pytest.raises(DiskFullError):
+            names.list(ROOT_INODE, 0, 10)
+    assert {name for _, name, _ in names.list(ROOT_INODE, 0, 10)} == {b"d", b"new"}
 
 
 def test_names_are_bytes_of_any_kind(names: Namespace) -> None:

@@ -92,7 +92,9 @@ async def _prepare(options: DaemonOptions, view: View, keys: KeySet) -> None:
                 "there is no checkpoint on the servers", hint="was anything ever synced?"
             )
         wanted = await _wanted(reader, newest, view.at)
-        record = await rebuild(reader, path, newest=wanted, writable=False)
+        record = await rebuild(
+            reader, path, newest=wanted, writable=False, report=lambda _: options.at_work()
+        )
     _say_what_it_is(record, wanted, view, reader)
     await trio.to_thread.run_sync(store_state, path, state_of(record))
 

@@ -71,7 +71,9 @@ class Namespace:
 
     def list(self, directory: InodeId, after: int, limit: int) -> list[tuple[int, bytes, Inode]]:
         """Up to ``limit`` entries with a cookie above ``after``: (cookie, name, inode)."""
-        self._settle()
+        # Where it can be helped nothing is committed: a full disk is no reason not to list.
+        if self._pending.in_directory(directory):
+            self._pending.commit()
         entries = self._index.dirents.list(directory, after, limit)
         current = self._inodes.current
         return [(cookie, name, current(row)) for cookie, name, row in entries]

@@ -38,6 +38,8 @@ class Pending:
         self._staged = staged
         self._names: dict[Name, InodeId] = {}
         self._made: dict[InodeId, Name] = {}
+        self._parents: set[InodeId] = set()
+        """Directories that the names are in."""
         self._noted: dict[InodeId, Inode] = {}
         """As they are in the journal. Whatever changes a file gives it another row."""
         self._committing = False
@@ -57,11 +59,16 @@ class Pending:
         """A file was made; the name was free."""
         self._names[parent, name] = row.id
         self._made[row.id] = (parent, name)
+        self._parents.add(parent)
         self._inodes.change(row)
 
     def find(self, parent: InodeId, name: bytes) -> InodeId | None:
         """What a name leads to that the tables do not have."""
         return self._names.get((parent, name))
+
+    def in_directory(self, directory: InodeId) -> bool:
+        """Whether the tables lack names of this directory."""
+        return directory in self._parents
 
     # --- closing and committing ------------------------------------------------------------------
 
@@ -99,6 +106,7 @@ class Pending:
             self._committing = False
         self._names.clear()
         self._made.clear()
+        self._parents.clear()
         self._noted.clear()
         self._index.closed.taken()
         self._inodes.written(*made, *rows)

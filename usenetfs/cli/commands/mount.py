@@ -2,11 +2,13 @@
 
 In the background: this process checks what can be checked, asks for the passphrase, starts the same
 command with ``-f`` in a session of its own, hands it the passphrase through a pipe, and waits on
-another pipe for one line of JSON: ready, or the error with its exit status.
+another pipe for one line of JSON: ready, or the error with its exit status; empty lines before it
+say that it gets on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -34,7 +36,8 @@ from usenetfs.errors import ConfigurationError, DatabaseError, MountError, Usene
 from usenetfs.options import DaemonOptions
 
 READY_TIMEOUT: Final = 120.0
-"""Seconds. Replaying a large staging area takes a while; a daemon that hangs must not hang us."""
+"""Seconds without a word. Replaying a large staging area takes a while, and downloading an index as
+long as it gets on; a daemon that hangs must not hang us."""
 
 
 def run(
@@ -121,6 +124,7 @@ def serve(
     view: ViewRequest | None,
     *,
     ready: Callable[[], None],
+    at_work: Callable[[], None] = lambda: None,
     foreground: bool,
 ) -> None:
     """Unlock and run the daemon; returns when the filesystem is unmounted."""
@@ -145,6 +149,7 @@ def serve(
             passwords=passwords,
             mountpoint=mountpoint,
             ready=ready,
+            at_work=at_work,
             read_only=chosen.read_only,
             allow_other=chosen.allow_other,
             writeback=chosen.writeback,
@@ -185,6 +190,11 @@ def _run_reporting(
             os.write(ready_fd, json.dumps(message).encode() + b"\n")
             os.close(ready_fd)
 
+    def get_on() -> None:
+        if not told:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(ready_fd, b"\n")
+
     try:
         paths = common.directories.existing(name)
         _ = common.settings  # relative paths in it are relative to where the user is
@@ -203,6 +213,7 @@ def _run_reporting(
             passphrases,
             view,
             ready=lambda: tell({"ready": True, "pid": os.getpid()}),
+            at_work=get_on,
             foreground=False,
         )
     except Exception as error:
@@ -276,13 +287,15 @@ def _answer(ready: int, child: subprocess.Popen[bytes]) -> Any:
             left = deadline - time.monotonic()
             if not select.select([ready], [], [], max(left, 0))[0]:
                 raise MountError(
-                    f"the daemon was not ready after {READY_TIMEOUT:.0f} s",
+                    f"the daemon is not ready, and has not got on for {READY_TIMEOUT:.0f} s",
                     hint="its log may say why; try -f to watch it",
                 )
             piece = os.read(ready, 65536)
             if not piece:
                 return None
-            content += piece
+            content = (content + piece).lstrip(b"\n")
+            if not content:
+                deadline = time.monotonic() + READY_TIMEOUT
     except BaseException:  # also Ctrl-C: a daemon that nobody waited for must not stay
         child.send_signal(signal.SIGTERM)
         raise
