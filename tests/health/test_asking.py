@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -85,8 +87,9 @@ async def test_one_outage_is_waited_for_once(autojump_clock: MockClock, expect_l
 
 
 async def test_an_outage_shorter_than_patience_costs_no_answer(
-    autojump_clock: MockClock,
+    autojump_clock: MockClock, expect_log: Callable[[str], None]
 ) -> None:
+    expect_log("a is given up for 1 s, then tried again: refused")
     async with running(settings("a")) as (providers, fakes):
         fakes["a"].add(1)
         fakes["a"].reachable = False
