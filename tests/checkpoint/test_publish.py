@@ -372,6 +372,15 @@ async def test_a_snapshot_leaves_out_what_waits(
 # --- two writers ----------------------------------------------------------------------------------
 
 
+async def published_and_backed_up(path: Path, servers: FakeServers, tmp_path: Path) -> Path:
+    """Make the index at ``path``, publish checkpoint 0, and copy it; where the copy is."""
+    with make_index(path) as index:
+        await publisher_of(index, servers, tmp_path).publish()
+    backup = tmp_path / "backup.db"
+    shutil.copy(path, backup)
+    return backup
+
+
 async def test_the_second_writer_is_fenced(
     tmp_path: Path,
     path: Path,
@@ -382,10 +391,7 @@ async def test_the_second_writer_is_fenced(
 ) -> None:
     """A backup of the index is used again while its original goes on."""
     expect_log("read-only from now on")
-    with make_index(path) as index:
-        await publisher_of(index, servers, tmp_path).publish()
-    backup = tmp_path / "backup.db"
-    shutil.copy(path, backup)
+    backup = await published_and_backed_up(path, servers, tmp_path)
     with open_index(path) as index, open_index(backup) as other:
         first = publisher_of(index, servers, tmp_path)
         second = publisher_of(other, servers, tmp_path)
@@ -421,10 +427,7 @@ async def test_a_server_that_says_240_to_what_it_has_already_lets_nobody_pass(
     """It keeps the first article; whoever comes second must not believe its own is there."""
     expect_log("read-only from now on")
     servers = FakeServers()
-    with make_index(path) as index:
-        await publisher_of(index, servers, tmp_path).publish()
-    backup = tmp_path / "backup.db"
-    shutil.copy(path, backup)
+    backup = await published_and_backed_up(path, servers, tmp_path)
     with open_index(path) as index, open_index(backup) as other:
         make_file(index, b"original")
         assert await publisher_of(index, servers, tmp_path).publish() == 1
@@ -441,10 +444,7 @@ async def test_it_is_fenced_before_it_begins_if_it_can_be_known(
     expect_log: ExpectLog,
 ) -> None:
     expect_log("read-only from now on")
-    with make_index(path) as index:
-        await publisher_of(index, servers, tmp_path).publish()
-    backup = tmp_path / "backup.db"
-    shutil.copy(path, backup)
+    backup = await published_and_backed_up(path, servers, tmp_path)
     with open_index(path) as index:
         make_file(index, b"original")
         await publisher_of(index, servers, tmp_path).publish()
@@ -541,10 +541,7 @@ async def test_a_number_is_not_passed_over_while_a_server_is_away_that_may_have_
 ) -> None:
     """Else two writers would go on, each with numbers of its own."""
     expect_log("read-only from now on")
-    with make_index(path) as index:
-        await publisher_of(index, servers, tmp_path).publish()
-    backup = tmp_path / "backup.db"
-    shutil.copy(path, backup)
+    backup = await published_and_backed_up(path, servers, tmp_path)
     with open_index(path) as index, open_index(backup) as other:
         make_file(index, b"original")
         await publisher_of(index, servers, tmp_path).publish()

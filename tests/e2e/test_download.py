@@ -81,14 +81,20 @@ def test_a_killed_download_goes_on(counted: tuple[World, CountingRelay], folder:
     assert relay.bodies.total() == 0
 
 
-def test_a_note_is_not_trusted(counted: tuple[World, CountingRelay], folder: Path) -> None:
-    """A part file that lost what was noted (a power cut does that) is fetched where it is wrong."""
-    world, relay = counted
+def _killed_download(world: World, relay: CountingRelay, folder: Path) -> tuple[Path, Path]:
+    """The tree that ``large.bin`` is in, and where a download of it was killed in the middle."""
     source, target = _large(world, folder), folder / "target"
     relay.reset()
     running = Running(world, "download", f"{NAME}:/large.bin", f"{target}/")
     wait_until(lambda: relay.bodies.total() >= 40, "fetches", 60)
     running.end(signal.SIGKILL)
+    return source, target
+
+
+def test_a_note_is_not_trusted(counted: tuple[World, CountingRelay], folder: Path) -> None:
+    """A part file that lost what was noted (a power cut does that) is fetched where it is wrong."""
+    world, relay = counted
+    source, target = _killed_download(world, relay, folder)
     with (target / ".large.bin.usenetfs-part").open("r+b") as part:
         for block in range(0, 30, 3):
             part.seek(block * BLOCK)
@@ -102,11 +108,7 @@ def test_a_part_of_another_file_leaves_nothing_where_there_are_holes(
 ) -> None:
     """What was begun was a file of the same name, size and time, with content all over."""
     world, relay = counted
-    source, target = _large(world, folder), folder / "target"
-    relay.reset()
-    running = Running(world, "download", f"{NAME}:/large.bin", f"{target}/")
-    wait_until(lambda: relay.bodies.total() >= 40, "fetches", 60)
-    running.end(signal.SIGKILL)
+    source, target = _killed_download(world, relay, folder)
     large = source / "large.bin"
     before = large.stat()
     content = large.read_bytes()[:BLOCK]

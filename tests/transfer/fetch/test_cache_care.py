@@ -21,6 +21,7 @@ from tests.transfer.world import (
 from usenetfs.store.article_cache import ArticleCache
 from usenetfs.store.pins import Pins
 from usenetfs.transfer.fetch.cache_care import AT_ONCE, LOOK_AGAIN, CacheCare
+from usenetfs.types import InodeId
 
 BLOCKS = 240
 FIT = 120
@@ -41,6 +42,13 @@ def care_of(world: World, cache: ArticleCache) -> CacheCare:
 
 def small_cache(path: Path) -> ArticleCache:
     return ArticleCache(path / "small", max_bytes=FIT * BLOCK, min_free_bytes=0)
+
+
+async def keep_pinned(care: CacheCare, inode: InodeId) -> None:
+    """For as long as twenty looks at what is pinned take."""
+    care.pin(inode)
+    with trio.move_on_after(20 * LOOK_AGAIN):
+        await care.run()
 
 
 async def test_what_is_warmed_does_not_drive_itself_out(
@@ -69,12 +77,7 @@ async def test_what_is_pinned_and_finds_no_room_is_not_fetched_again_and_again(
         inode = await stored_file(world, os.urandom(BLOCKS * BLOCK))
         await drop_caches(world)
         cache = small_cache(tmp_path)
-        care = care_of(world, cache)
-        care.pin(inode)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(care.run)
-            await trio.sleep(20 * LOOK_AGAIN)
-            nursery.cancel_scope.cancel()
+        await keep_pinned(care_of(world, cache), inode)
         assert servers.calls["fetch"] == len(cache) > FEWEST
 
 
@@ -87,10 +90,5 @@ async def test_a_cache_that_cannot_be_written_costs_few_fetches(
         await drop_caches(world)
         (tmp_path / "broken").write_bytes(b"a file, where a directory should be")
         cache = ArticleCache(tmp_path / "broken", max_bytes=1 << 30, min_free_bytes=0)
-        care = care_of(world, cache)
-        care.pin(inode)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(care.run)
-            await trio.sleep(20 * LOOK_AGAIN)
-            nursery.cancel_scope.cancel()
+        await keep_pinned(care_of(world, cache), inode)
         assert servers.calls["fetch"] <= 6 * AT_ONCE
